@@ -1,0 +1,1 @@
+"""MRI data: discovery, split, transforms, loaders, synthetic phantoms."""

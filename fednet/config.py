@@ -1,0 +1,171 @@
+"""Validated, frozen settings of a run and of a worker; every number carries its unit in its name."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, NewType
+
+from fednet.errors import BadInput
+
+WorkerName = NewType("WorkerName", str)
+"""A hospital's name as its certificate states it, for example ``client1``."""
+
+RunId = NewType("RunId", str)
+"""Names one run for ever: chosen at random when the run is created."""
+
+DEFAULT_PORT = 7733
+DEFAULT_HOST = "127.0.0.1"
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+def worker_name(text: str) -> WorkerName:
+    """Return `text` as a worker's name, or raise `BadInput`: names become file names and certificate subjects."""
+    if not NAME_PATTERN.fullmatch(text):
+        raise BadInput(
+            "worker name",
+            found=repr(text[:80]),
+            expected="1 to 63 letters, digits, dots, dashes or underscores, starting with a letter or digit",
+            todo="choose another name",
+        )
+    return WorkerName(text)
+
+
+def require(condition: bool, what: str, *, found: object, expected: str) -> None:
+    """Raise `BadInput` unless `condition` holds."""
+    if not condition:
+        raise BadInput(what, found=str(found), expected=expected)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """What a coordinator asks of a worker's local training in one round."""
+
+    local_epochs: int = 1
+    batch_size: int = 32
+    learning_rate: float = 0.02
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    augment: bool = True
+
+    def __post_init__(self) -> None:
+        require(
+            0 <= self.local_epochs <= 1000, "--local-epochs", found=self.local_epochs, expected="0 to 1000"
+        )
+        require(1 <= self.batch_size <= 4096, "--batch-size", found=self.batch_size, expected="1 to 4096")
+        _require_number("--lr", self.learning_rate, low=0.0, high=10.0, low_open=True)
+        _require_number("--momentum", self.momentum, low=0.0, high=0.9999)
+        _require_number("--weight-decay", self.weight_decay, low=0.0, high=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """Everything that decides what a run computes; two runs with equal settings and workers are the same run."""
+
+    model: str
+    image_size: int  # pixels, square
+    classes: tuple[str, ...]
+    rounds: int = 10
+    workers: int = 5
+    byzantine: int = 0  # f: how many workers may be malicious; fixed for the run
+    aggregator: str = "multikrum"
+    quorum: int = 1  # fewest updates a round may be aggregated from
+    deadline_s: float = 3600.0  # from the start of a round
+    patience_s: float = (
+        3600.0  # how long a round may stay below its quorum, past the deadline, before it parks
+    )
+    seed: int = 0
+    training: TrainingSettings = TrainingSettings()
+
+    def __post_init__(self) -> None:
+        require(
+            16 <= self.image_size <= 1024, "--image-size", found=self.image_size, expected="16 to 1024 pixels"
+        )
+        require(1 <= self.rounds <= 100_000, "--rounds", found=self.rounds, expected="1 to 100000")
+        require(1 <= self.workers <= 10_000, "--workers", found=self.workers, expected="1 to 10000")
+        require(0 <= self.byzantine, "--byzantine", found=self.byzantine, expected="auto, 0 or more")
+        require(
+            self.byzantine == 0 or self.workers >= 2 * self.byzantine + 3,
+            "--byzantine",
+            found=f"f = {self.byzantine} with {self.workers} workers",
+            expected=f"at least 2f + 3 = {2 * self.byzantine + 3} workers (Blanchard et al. 2017)",
+        )
+        fewest = fewest_updates(self.byzantine)
+        require(
+            fewest <= self.quorum <= self.workers,
+            "--quorum",
+            found=self.quorum,
+            expected=f"{fewest} to {self.workers} (2f + 3 up to the number of workers)",
+        )
+        _require_number("--deadline", self.deadline_s, low=0.0, high=30 * 86400.0, low_open=True)
+        _require_number("--patience", self.patience_s, low=0.0, high=365 * 86400.0)
+        require(0 <= self.seed < 2**63, "--seed", found=self.seed, expected="0 to 2^63 - 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types; `run_settings_from` reads them back."""
+        return asdict(self) | {"classes": list(self.classes)}
+
+    def differences(self, other: RunSettings) -> list[str]:
+        """Return one `name: ours, not theirs` for every setting in which the two differ."""
+        return [
+            f"{field.name}: {getattr(self, field.name)}, not {getattr(other, field.name)}"
+            for field in fields(self)
+            if getattr(self, field.name) != getattr(other, field.name)
+        ]
+
+
+def run_settings_from(stored: dict[str, Any]) -> RunSettings:
+    """Rebuild settings from `RunSettings.to_dict()`; raises `BadInput` when a key is missing, unknown or invalid."""
+    try:
+        training = TrainingSettings(**stored["training"])
+        return RunSettings(**(stored | {"training": training, "classes": tuple(stored["classes"])}))
+    except (KeyError, TypeError) as exc:
+        raise BadInput(
+            "stored run settings", found=str(exc), expected="the settings of this version"
+        ) from exc
+
+
+def fewest_updates(byzantine: int) -> int:
+    """Return how many updates Krum needs at least for its theorem: 2f + 3, or 1 where nothing is tolerated (f = 0)."""
+    return 2 * byzantine + 3 if byzantine else 1
+
+
+def automatic_byzantine(workers: int) -> int:
+    """Return the f that `--byzantine auto` means: min((n-3)//2, max(1, n//5)) of the expected cohort, at least 0."""
+    return max(0, min((workers - 3) // 2, max(1, workers // 5)))
+
+
+def automatic_quorum(workers: int, byzantine: int) -> int:
+    """Return the default quorum: two thirds of the cohort, and never below what Krum's condition needs."""
+    return min(workers, max(fewest_updates(byzantine), math.ceil(workers * 2 / 3)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerConsent:
+    """What a hospital agrees to train; a request beyond it is declined with the reason."""
+
+    model: str | None = None  # None: any architecture of the registry
+    max_local_epochs: int = 50
+    max_learning_rate: float = 1.0
+
+    def objection(self, *, model: str, training: TrainingSettings) -> str | None:
+        """Return why this request goes beyond what was agreed, or None."""
+        if self.model is not None and model != self.model:
+            return f"the run trains {model}, this worker agreed to {self.model} only (--model)"
+        if training.local_epochs > self.max_local_epochs:
+            return f"{training.local_epochs} local epochs asked, at most {self.max_local_epochs} agreed (--max-epochs)"
+        if training.learning_rate > self.max_learning_rate:
+            return f"learning rate {training.learning_rate:g} asked, at most {self.max_learning_rate:g} agreed (--max-lr)"
+        return None
+
+
+def with_seed(settings: RunSettings, seed: int) -> RunSettings:
+    """Return the same settings with another seed."""
+    return replace(settings, seed=seed)
+
+
+def _require_number(what: str, value: float, *, low: float, high: float, low_open: bool = False) -> None:
+    fits = math.isfinite(value) and low <= value <= high and not (low_open and value == low)
+    bound = "more than" if low_open else "at least"
+    require(fits, what, found=value, expected=f"{bound} {low:g} and at most {high:g}")

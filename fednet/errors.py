@@ -1,0 +1,99 @@
+"""Every error FedNet raises on purpose, as one tree; the command line turns each into one line and an exit code.
+
+FednetError                    exit 1: failed while running
+├── BadInput                   exit 2: what a person gave cannot be used; names what, found, expected, what to do
+│   ├── DataError              a data folder, image or split
+│   ├── ModelError             an architecture, checkpoint or weights file
+│   ├── CredentialError        a certificate, key or join token
+│   └── Refused                the coordinator's typed answer to a worker that cannot take part
+├── ProtocolError
+│   ├── LocalProtocolError     our own code used the protocol wrongly: a bug here
+│   └── RemoteProtocolError    the peer broke the protocol: drop it
+├── ConnectionLost             the link went away: retry
+├── AggregationError           the round's updates cannot be aggregated safely
+├── TrainingError              local training failed
+├── StorageError               a file could not be made durable
+│   └── DiskFull               ... because there is no room left
+└── RunParked                  the run stopped below quorum; everything is saved and it can be resumed
+"""
+
+
+class FednetError(Exception):
+    """Base of all expected failures. Its text is one line that a user can act on."""
+
+    exit_code = 1
+
+
+class BadInput(FednetError):
+    """What a person gave cannot be used.
+
+    `what` names the thing, `found` what is there, `expected` what is needed, `todo` what to do about it.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, found: str = "", expected: str = "", todo: str = "") -> None:
+        self.what, self.found, self.expected, self.todo = what, found, expected, todo
+        parts = [what]
+        if found:
+            parts.append(f"found {found}")
+        if expected:
+            parts.append(f"expected {expected}")
+        line = "; ".join(parts)
+        super().__init__(f"{line}. {todo[0].upper() + todo[1:]}" if todo else line)
+
+
+class DataError(BadInput):
+    """A data folder, an image or a split cannot be used."""
+
+
+class ModelError(BadInput):
+    """An architecture name, a checkpoint or a weights file cannot be used."""
+
+
+class CredentialError(BadInput):
+    """A certificate, a key or a join token cannot be used."""
+
+
+class Refused(BadInput):
+    """The other end said, in a typed message, why this worker cannot take part; `code` is the wire's word for it."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        self.code = code
+        super().__init__(reason)
+
+
+class ProtocolError(FednetError):
+    """The protocol was broken by one of the two ends."""
+
+
+class LocalProtocolError(ProtocolError):
+    """Our own code asked the protocol for something it does not allow: a bug on this side."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer sent something the protocol does not allow. The connection is dropped and logged."""
+
+
+class ConnectionLost(FednetError):
+    """The link to the peer went away; what was agreed stays valid and the connection may be tried again."""
+
+
+class AggregationError(FednetError):
+    """The updates at hand cannot be aggregated with the promised tolerance."""
+
+
+class TrainingError(FednetError):
+    """Local training could not produce an update (for example a loss that is not finite)."""
+
+
+class StorageError(FednetError):
+    """A file could not be written durably. What was there before is untouched."""
+
+
+class DiskFull(StorageError):
+    """There is no room (or no quota) for the file. What was there before is untouched."""
+
+
+class RunParked(FednetError):
+    """The run stopped before its last round with everything saved; `coordinator start --resume` continues it."""

@@ -1,0 +1,1 @@
+"""Certificates, join tokens, TLS contexts and who a peer is."""

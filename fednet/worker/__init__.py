@@ -1,0 +1,1 @@
+"""A hospital: the pure session, local training, and the service around them."""

@@ -1,0 +1,1 @@
+"""Architectures, and how to load and save them."""
