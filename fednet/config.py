@@ -50,9 +50,7 @@ class TrainingSettings:
     augment: bool = True
 
     def __post_init__(self) -> None:
-        require(
-            0 <= self.local_epochs <= 1000, "--local-epochs", found=self.local_epochs, expected="0 to 1000"
-        )
+        require(0 <= self.local_epochs <= 1000, "--local-epochs", found=self.local_epochs, expected="0 to 1000")
         require(1 <= self.batch_size <= 4096, "--batch-size", found=self.batch_size, expected="1 to 4096")
         _require_number("--lr", self.learning_rate, low=0.0, high=10.0, low_open=True)
         _require_number("--momentum", self.momentum, low=0.0, high=0.9999)
@@ -72,19 +70,15 @@ class RunSettings:
     aggregator: str = "multikrum"
     quorum: int = 1  # fewest updates a round may be aggregated from
     deadline_s: float = 3600.0  # from the start of a round
-    patience_s: float = (
-        3600.0  # how long a round may stay below its quorum, past the deadline, before it parks
-    )
+    patience_s: float = 3600.0  # how long a round may stay below its quorum, past the deadline, before it parks
     seed: int = 0
     training: TrainingSettings = TrainingSettings()
 
     def __post_init__(self) -> None:
-        require(
-            16 <= self.image_size <= 1024, "--image-size", found=self.image_size, expected="16 to 1024 pixels"
-        )
+        require(16 <= self.image_size <= 1024, "--image-size", found=self.image_size, expected="16 to 1024 pixels")
         require(1 <= self.rounds <= 100_000, "--rounds", found=self.rounds, expected="1 to 100000")
         require(1 <= self.workers <= 10_000, "--workers", found=self.workers, expected="1 to 10000")
-        require(0 <= self.byzantine, "--byzantine", found=self.byzantine, expected="auto, 0 or more")
+        require(self.byzantine >= 0, "--byzantine", found=self.byzantine, expected="auto, 0 or more")
         require(
             self.byzantine == 0 or self.workers >= 2 * self.byzantine + 3,
             "--byzantine",
@@ -121,9 +115,7 @@ def run_settings_from(stored: dict[str, Any]) -> RunSettings:
         training = TrainingSettings(**stored["training"])
         return RunSettings(**(stored | {"training": training, "classes": tuple(stored["classes"])}))
     except (KeyError, TypeError) as exc:
-        raise BadInput(
-            "stored run settings", found=str(exc), expected="the settings of this version"
-        ) from exc
+        raise BadInput("stored run settings", found=str(exc), expected="the settings of this version") from exc
 
 
 def fewest_updates(byzantine: int) -> int:
@@ -156,7 +148,9 @@ class WorkerConsent:
         if training.local_epochs > self.max_local_epochs:
             return f"{training.local_epochs} local epochs asked, at most {self.max_local_epochs} agreed (--max-epochs)"
         if training.learning_rate > self.max_learning_rate:
-            return f"learning rate {training.learning_rate:g} asked, at most {self.max_learning_rate:g} agreed (--max-lr)"
+            return (
+                f"learning rate {training.learning_rate:g} asked, at most {self.max_learning_rate:g} agreed (--max-lr)"
+            )
         return None
 
 

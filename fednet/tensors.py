@@ -62,8 +62,7 @@ class Manifest:
     def digest(self) -> str:
         """SHA-256 (hex) of the layout; equal digests mean that buffers can be exchanged."""
         text = "\n".join(
-            f"{s.name} {s.dtype} {','.join(map(str, s.shape))} {s.offset} {int(s.is_parameter)}"
-            for s in self.specs
+            f"{s.name} {s.dtype} {','.join(map(str, s.shape))} {s.offset} {int(s.is_parameter)}" for s in self.specs
         )
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -101,9 +100,7 @@ def views(flat: torch.Tensor, manifest: Manifest) -> dict[str, torch.Tensor]:
     Raises `ModelError` when the buffer's size is not the manifest's.
     """
     if flat.dtype != torch.uint8 or flat.numel() != manifest.total_bytes:
-        raise ModelError(
-            "model buffer", found=f"{flat.numel()} bytes", expected=f"{manifest.total_bytes} bytes"
-        )
+        raise ModelError("model buffer", found=f"{flat.numel()} bytes", expected=f"{manifest.total_bytes} bytes")
     return {
         spec.name: flat[spec.offset : spec.offset + spec.nbytes].view(_DTYPES[spec.dtype]).view(spec.shape)
         for spec in manifest.specs
@@ -132,7 +129,7 @@ def update_from(local: torch.Tensor, base: torch.Tensor, manifest: Manifest) -> 
 
 def bytes_of(flat: torch.Tensor) -> memoryview:
     """Return the buffer's memory as bytes, without copying it; it stays valid while the tensor lives."""
-    return memoryview(flat.numpy()).cast("B")
+    return flat.numpy().data.cast("B")
 
 
 def digest_of(flat: torch.Tensor) -> str:

@@ -19,9 +19,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def storage_error(path: Path, exc: OSError) -> StorageError:
     """Return the error that tells a user what became of `path`: `DiskFull` where room is what was missing."""
     if exc.errno in _NO_ROOM:
-        return DiskFull(
-            f"{path}: no room left to write it ({exc.strerror}). Free some disk space and start again"
-        )
+        return DiskFull(f"{path}: no room left to write it ({exc.strerror}). Free some disk space and start again")
     return StorageError(f"{path}: cannot be written ({exc.strerror or exc})")
 
 
