@@ -1,0 +1,178 @@
+"""One session of the protocol without I/O: bytes in by `get_buffer`/`buffer_updated`, messages and frames out."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from fednet.errors import LocalProtocolError, RemoteProtocolError
+from fednet.protocol import limits
+from fednet.protocol.chunks import Destination, Incoming, Outgoing
+from fednet.protocol.frames import (
+    CHUNK_HEAD_BYTES,
+    HEADER_BYTES,
+    Header,
+    Kind,
+    decode_chunk_head,
+    decode_header,
+    encode_chunk_head,
+)
+from fednet.protocol.messages import ChunksReceived, Message, decode_message
+from fednet.protocol.states import RECEIVE, SEND, Role, State
+
+Frame = tuple[bytes, memoryview | None]
+"""What to write next: encoded bytes, and for a chunk the tensor's memory that follows them."""
+
+
+class Connection:
+    """The protocol of one connection.
+
+    The owner reads into `get_buffer()` and reports with `buffer_updated(n)`, which returns the messages that became
+    complete; it writes what `next_frame()` returns while the link takes it. Chunks go straight into the destination
+    that `expect` was given. After a `RemoteProtocolError` the connection must be dropped.
+    """
+
+    def __init__(self, role: Role, state: State) -> None:
+        self.role = role
+        self.state = state
+        self._control: deque[bytes] = deque()
+        self._outgoing: dict[int, Outgoing] = {}
+        self._incoming: dict[int, Incoming] = {}
+        self._small = memoryview(bytearray(max(HEADER_BYTES, CHUNK_HEAD_BYTES)))
+        self._scratch: memoryview | None = None
+        self._header: Header | None = None
+        self._landing: Incoming | None = None
+        self._target = self._small[:HEADER_BYTES]
+        self._filled = 0
+
+    # Receiving
+
+    def get_buffer(self) -> memoryview:
+        """Return where the next bytes belong; never empty."""
+        return self._target[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> list[Message]:
+        """Take `nbytes` bytes that were written to `get_buffer()`; return the messages they complete (0 or 1)."""
+        self._filled += nbytes
+        if self._filled < len(self._target):
+            return []
+        target, self._filled = self._target, 0
+        if self._header is None:
+            self._begin(decode_header(target))
+        elif self._header.kind is not Kind.CHUNK:
+            return self._finish_control(self._header.kind, target)
+        elif self._landing is None:
+            self._aim(target, self._header.bulk_bytes)
+        else:
+            self._finish_chunk(self._landing, target)
+        return []
+
+    def expect(self, transfer: int, *, nbytes: int, offset: int, destination: Destination) -> None:
+        """Accept the peer's transfer from `offset` on, into `destination`."""
+        if len(self._incoming) >= limits.MAX_TRANSFERS:
+            raise RemoteProtocolError(f"more than {limits.MAX_TRANSFERS} transfers at a time")
+        if transfer in self._incoming:
+            raise RemoteProtocolError(f"transfer {transfer} is under way already")
+        if offset < nbytes:
+            self._incoming[transfer] = Incoming(transfer, nbytes, offset, offset, destination)
+
+    def discard(self, transfer: int) -> None:
+        """Read the rest of a transfer into nothing: it is not wanted any more, but its chunks are on their way."""
+        if transfer in self._incoming:
+            self._incoming[transfer].destination = None
+            self.received(transfer, self._incoming[transfer].received)
+
+    def _begin(self, header: Header) -> None:
+        if header.kind not in RECEIVE.get((self.role, self.state), {}):
+            raise RemoteProtocolError(f"{header.kind.name} is not allowed while {self.state.value}")
+        self._header = header
+        small = header.head_bytes <= len(self._small)
+        self._target = self._small[: header.head_bytes] if small else memoryview(bytearray(header.head_bytes))
+
+    def _finish_control(self, kind: Kind, document: memoryview) -> list[Message]:
+        message = decode_message(kind, document)
+        self.state = RECEIVE[self.role, self.state][kind]
+        self._next_header()
+        if isinstance(message, ChunksReceived):
+            self._acknowledged(message)
+            return []
+        return [message]
+
+    def _aim(self, head_bytes: memoryview, nbytes: int) -> None:
+        head = decode_chunk_head(head_bytes, nbytes)
+        incoming = self._incoming.get(head.transfer)
+        if incoming is None:
+            raise RemoteProtocolError(f"chunk of transfer {head.transfer}, which was not asked for")
+        incoming.check(head.offset, nbytes)
+        self._landing = incoming
+        if incoming.destination is None:
+            self._scratch = self._scratch or memoryview(bytearray(limits.MAX_CHUNK_BYTES))
+            self._target = self._scratch[:nbytes]
+        else:
+            self._target = incoming.destination.buffer(head.offset, nbytes)
+
+    def _finish_chunk(self, incoming: Incoming, data: memoryview) -> None:
+        offset, incoming.received = incoming.received, incoming.received + len(data)
+        if incoming.received == incoming.nbytes:
+            del self._incoming[incoming.transfer]
+        self._next_header()
+        if incoming.destination is None:
+            self.received(incoming.transfer, incoming.received)
+        else:
+            incoming.destination.chunk_received(offset, data)
+
+    def _next_header(self) -> None:
+        self._header = self._landing = None
+        self._target = self._small[:HEADER_BYTES]
+
+    # Sending
+
+    def send(self, message: Message) -> None:
+        """Queue a control message; it overtakes all chunks that are not written yet."""
+        if message.kind not in SEND[self.role]:
+            raise LocalProtocolError(f"a {self.role.value} does not send {message.kind.name}")
+        if len(self._control) >= limits.MAX_QUEUED_MESSAGES:
+            raise RemoteProtocolError(f"peer does not read: {limits.MAX_QUEUED_MESSAGES} messages are queued for it")
+        self._control.append(message.encode())
+
+    def start_transfer(self, transfer: int, data: memoryview, *, offset: int) -> None:
+        """Queue `data` (bytes, the whole transfer) from `offset` on; it must not change until it is complete."""
+        if not 0 <= offset <= len(data):
+            raise RemoteProtocolError(f"transfer {transfer}: peer wants offset {offset} of {len(data)} bytes")
+        if transfer in self._outgoing:
+            raise RemoteProtocolError(f"transfer {transfer} is under way already")
+        if offset < len(data):
+            self._outgoing[transfer] = Outgoing(transfer, data, sent=offset, acknowledged=offset)
+
+    def stop_transfer(self, transfer: int) -> None:
+        """Send no more chunks of a transfer; acknowledgements of it that are on their way are ignored."""
+        self._outgoing.pop(transfer, None)
+
+    def received(self, transfer: int, offset: int) -> None:
+        """Tell the peer that everything before `offset` was taken."""
+        if transfer in self._incoming:
+            self._incoming[transfer].acknowledged = offset
+        self.send(ChunksReceived(transfer=transfer, offset=offset))
+
+    def next_frame(self) -> Frame | None:
+        """Return what to write next: a queued message, else a chunk that the window allows, else None."""
+        if self._control:
+            return self._control.popleft(), None
+        for outgoing in self._outgoing.values():
+            chunk = outgoing.next_chunk()
+            if chunk is not None:
+                head, data = chunk
+                return encode_chunk_head(head, len(data)), data
+        return None
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a transfer is not yet wholly taken by the peer."""
+        return bool(self._outgoing)
+
+    def _acknowledged(self, message: ChunksReceived) -> None:
+        outgoing = self._outgoing.get(message.transfer)
+        if outgoing is None:
+            return
+        outgoing.acknowledge(message.offset)
+        if outgoing.is_complete:
+            del self._outgoing[message.transfer]

@@ -1,0 +1,226 @@
+"""The asyncio shell of one connection: moves bytes between a transport and a `protocol.Connection`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+
+from fednet.errors import ConnectionLost, FednetError, RemoteProtocolError
+from fednet.protocol import limits
+from fednet.protocol.chunks import Destination
+from fednet.protocol.connection import Connection
+from fednet.protocol.messages import Goodbye, Heartbeat, Message
+from fednet.protocol.states import Role, State
+
+_READ_AHEAD_MESSAGES = 64  # unread messages at which the link stops reading until its owner has caught up
+
+
+class Link(asyncio.BufferedProtocol):
+    """One live connection to a peer.
+
+    `receive()` gives the peer's messages in order; sending never blocks, because everything queued is bounded by the
+    protocol. Heartbeats are sent, answered and timed here. Once the link has failed, `receive()` raises why:
+    `RemoteProtocolError` when the peer broke the protocol, else `ConnectionLost`.
+    """
+
+    def __init__(self, role: Role, *, enrolling: bool = False) -> None:
+        self._role = role
+        self._enrolling = enrolling
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._connection = Connection(role, State.CLOSED)
+        self._messages: deque[Message] = deque()
+        self._arrived = asyncio.Event()
+        self._heard = asyncio.Event()
+        self._closed = asyncio.Event()
+        self._failure: FednetError | None = None
+        self._writing_paused = self._reading_paused = False
+        self._last_received = self._last_sent = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self.peer = "peer"
+        self.address = ""
+        self.certificate: bytes | None = None
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin: the TLS handshake is done, so it is known whether the peer has shown a certificate."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=1)  # one chunk at a time: what is handed over cannot be overtaken
+        name = transport.get_extra_info("peername")
+        if name:
+            self.address, self.peer = name[0], f"{name[0]}:{name[1]}"
+        tls = transport.get_extra_info("ssl_object")
+        self.certificate = tls.getpeercert(binary_form=True) if tls else transport.get_extra_info("certificate")
+        self._connection = Connection(self._role, self._first_state())
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the next bytes belong (a memoryview: asyncio's TLS slices it without copying)."""
+        return self._connection.get_buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read."""
+        if self._failure is not None:
+            return
+        self._last_received = self._loop.time()
+        self._heard.set()
+        try:
+            for message in self._connection.buffer_updated(nbytes):
+                self._take(message)
+        except FednetError as exc:
+            self._refuse(exc)
+            return
+        self._flush()
+
+    def eof_received(self) -> bool:
+        """Close when the peer has."""
+        return False
+
+    def pause_writing(self) -> None:
+        """Stop handing over frames: the network is behind."""
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        """Go on handing over frames."""
+        self._writing_paused = False
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wake whoever waits for this link."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._failure is None:
+            reason = f" ({exc})" if exc else ""
+            self._failure = ConnectionLost(f"connection to {self.peer} lost{reason}")
+            self._failure.__cause__ = exc
+        self._arrived.set()
+        self._closed.set()
+
+    # What the services call
+
+    async def receive(self) -> Message:
+        """Return the next message; what arrived before the link failed is still given."""
+        while not self._messages:
+            if self._failure is not None:
+                raise self._failure
+            self._arrived.clear()
+            await self._arrived.wait()
+        message = self._messages.popleft()
+        if self._reading_paused and not self._messages and self._transport is not None:
+            self._reading_paused = False
+            self._transport.resume_reading()
+        return message
+
+    def send(self, message: Message) -> None:
+        """Queue a message ahead of all chunks. On a link that has failed it goes nowhere, as a lost packet would."""
+        self._connection.send(message)
+        self._flush()
+
+    def start_transfer(self, transfer: int, data: memoryview, *, offset: int) -> None:
+        """Send `data` from `offset` on, as chunks."""
+        self._connection.start_transfer(transfer, data, offset=offset)
+        self._flush()
+
+    def stop_transfer(self, transfer: int) -> None:
+        """Send no more chunks of this transfer."""
+        self._connection.stop_transfer(transfer)
+
+    def expect(self, transfer: int, *, nbytes: int, offset: int, destination: Destination) -> None:
+        """Take the peer's transfer from `offset` on into `destination`."""
+        self._connection.expect(transfer, nbytes=nbytes, offset=offset, destination=destination)
+
+    def discard(self, transfer: int) -> None:
+        """Drop what still comes of this transfer."""
+        self._connection.discard(transfer)
+        self._flush()
+
+    def received(self, transfer: int, offset: int) -> None:
+        """Tell the peer that everything before `offset` was taken."""
+        self._connection.received(transfer, offset)
+        self._flush()
+
+    def start_heartbeats(self, heartbeat_s: float = limits.HEARTBEAT_S) -> None:
+        """From now on say regularly that this side lives, and fail the link when the peer has been silent."""
+        self._timer = self._loop.call_later(heartbeat_s, self._tick, heartbeat_s)
+
+    async def is_alive(self, *, within_s: float = limits.PROBE_S) -> bool:
+        """Ask the peer for a sign of life and say whether any byte came back in time."""
+        self._heard.clear()
+        self.send(Heartbeat(answer_wanted=True))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._heard.wait()
+        return self._heard.is_set() and not self._closed.is_set()
+
+    def abort(self, reason: str = "closed by this side") -> None:
+        """Drop the connection at once."""
+        if self._failure is None:
+            self._failure = ConnectionLost(f"connection to {self.peer}: {reason}")
+        self._arrived.set()
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def close(self, code: str, reason: str, *, within_s: float = 1.0) -> None:
+        """Say goodbye, let it reach the network, and close; a peer that does not read is dropped after `within_s`."""
+        if self._failure is None:
+            with contextlib.suppress(FednetError):
+                self.send(Goodbye(code=code, reason=reason[: limits.MAX_TEXT]))
+        if self._transport is None:
+            return
+        self._transport.close()
+        try:
+            async with asyncio.timeout(within_s):
+                await self._closed.wait()
+        except TimeoutError:
+            self.abort(reason)
+
+    # Inside
+
+    def _first_state(self) -> State:
+        if self._role is Role.COORDINATOR:
+            return State.IDENTIFIED if self.certificate else State.ANONYMOUS
+        return State.ENROLLING if self._enrolling else State.WAITING
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, Heartbeat):
+            if message.answer_wanted:
+                self._connection.send(Heartbeat())
+            return
+        self._messages.append(message)
+        self._arrived.set()
+        if len(self._messages) >= _READ_AHEAD_MESSAGES and self._transport is not None:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def _flush(self) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        while not self._writing_paused and (frame := self._connection.next_frame()) is not None:
+            head, bulk = frame
+            self._last_sent = self._loop.time()
+            if bulk is None:
+                self._transport.write(head)
+            else:
+                self._transport.writelines([head, bulk])
+
+    def _refuse(self, failure: FednetError) -> None:
+        self._failure = failure
+        if isinstance(failure, RemoteProtocolError) and self._transport is not None:
+            goodbye = Goodbye(code="protocol", reason=str(failure)[: limits.MAX_TEXT])
+            if not self._writing_paused:
+                self._transport.write(goodbye.encode())
+        self._arrived.set()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _tick(self, heartbeat_s: float) -> None:
+        now = self._loop.time()
+        if now - self._last_received > limits.DEAD_AFTER_S:
+            self.abort(f"no sign of life for {limits.DEAD_AFTER_S:.0f} s")
+            return
+        if now - self._last_sent >= heartbeat_s / 2:
+            with contextlib.suppress(RemoteProtocolError):  # a full queue: the silence above decides
+                self.send(Heartbeat())
+        self._timer = self._loop.call_later(heartbeat_s, self._tick, heartbeat_s)

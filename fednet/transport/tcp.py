@@ -1,0 +1,158 @@
+"""TCP and TLS: a listener that counts and logs every failed handshake, and the worker's outgoing connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+
+from fednet.errors import BadInput, ConnectionLost, FednetError
+from fednet.protocol import limits
+from fednet.protocol.messages import Message
+from fednet.protocol.states import Role
+from fednet.transport.admission import Admission
+from fednet.transport.link import Link
+
+log = logging.getLogger("fednet.transport")
+
+SEND_BUFFER_BYTES = 2**20  # what the kernel may hold of ours: heartbeats wait behind it, so not more than a chunk
+CONNECT_TIMEOUT_S = 15.0
+_BACKLOG = 256
+
+OnPeer = Callable[[Link, Message], Awaitable[None]]
+"""Serves one peer whose first message has come, until it is gone."""
+
+
+class Listener:
+    """Accepts connections on one address until it is closed; each peer is served in its own task."""
+
+    def __init__(self, context: ssl.SSLContext, on_peer: OnPeer) -> None:
+        self._context = context
+        self._on_peer = on_peer
+        self._admission = Admission()
+        self._socket: socket.socket | None = None
+
+    def bind(self, host: str, port: int) -> tuple[str, int]:
+        """Take the address and return it (with the real port where 0 was asked).
+
+        Raises `BadInput` when the port is in use or the address is not this machine's.
+        """
+        try:
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+            self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        except OSError as exc:
+            raise _cannot_listen(host, port, exc) from exc
+        self._socket.setblocking(False)
+        address = self._socket.getsockname()
+        return str(address[0]), int(address[1])
+
+    async def serve(self) -> None:
+        """Accept until cancelled; then drop what is still being greeted."""
+        assert self._socket is not None, "bind first"
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.TaskGroup() as peers:
+                while True:
+                    with contextlib.suppress(ConnectionError):
+                        connection, address = await loop.sock_accept(self._socket)
+                        peers.create_task(self._serve_peer(connection, f"{address[0]}:{address[1]}", address[0]))
+        finally:
+            self._socket.close()
+
+    async def _serve_peer(self, connection: socket.socket, peer: str, address: str) -> None:
+        refusal = self._admission.enter(address)
+        if refusal is not None:
+            connection.close()
+            log.warning("%s dropped: %s", peer, refusal)
+            return
+        try:
+            link, first = await self._greet(connection)
+        except (FednetError, OSError, TimeoutError) as exc:
+            log.warning("%s dropped: %s", peer, _why_dropped(exc))
+            return
+        finally:
+            self._admission.leave(address)
+        try:
+            await self._on_peer(link, first)
+        except Exception:  # one peer's trouble, even a bug of ours, must not end the others' task group
+            log.exception("%s dropped: serving it failed", peer)
+        finally:
+            link.abort()
+
+    async def _greet(self, connection: socket.socket) -> tuple[Link, Message]:
+        _, link = await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: Link(Role.COORDINATOR),
+            _tuned(connection),
+            ssl=self._context,
+            ssl_handshake_timeout=limits.HANDSHAKE_TIMEOUT_S,
+            ssl_shutdown_timeout=1.0,
+        )
+        try:
+            async with asyncio.timeout(limits.HELLO_TIMEOUT_S):
+                return link, await link.receive()
+        except BaseException:
+            link.abort()
+            raise
+
+
+async def connect(host: str, port: int, context: ssl.SSLContext, *, enrolling: bool = False) -> Link:
+    """Open the worker's one connection, TLS from the first byte.
+
+    Raises `ConnectionLost` when the coordinator cannot be reached, `ssl.SSLError` when it cannot be trusted.
+    """
+    where = f"{host}:{port}"
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            transport, link = await asyncio.get_running_loop().create_connection(
+                lambda: Link(Role.WORKER, enrolling=enrolling),
+                host,
+                port,
+                ssl=context,
+                server_hostname=host,
+                ssl_handshake_timeout=limits.HANDSHAKE_TIMEOUT_S,
+                ssl_shutdown_timeout=1.0,
+            )
+    except ssl.SSLError:
+        raise
+    except TimeoutError as exc:
+        raise ConnectionLost(f"{where} does not answer within {CONNECT_TIMEOUT_S:.0f} s") from exc
+    except OSError as exc:
+        raise ConnectionLost(f"{where} cannot be reached ({exc.strerror or exc})") from exc
+    _tune(transport.get_extra_info("socket"))
+    return link
+
+
+def _tuned(connection: socket.socket) -> socket.socket:
+    connection.setblocking(False)
+    _tune(connection)
+    return connection
+
+
+def _tune(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _why_dropped(exc: Exception) -> str:
+    if isinstance(exc, FednetError):
+        return str(exc)
+    if isinstance(exc, ssl.SSLError):
+        return f"TLS handshake failed ({exc.reason or exc})"
+    if isinstance(exc, ConnectionAbortedError):  # asyncio's word for a handshake past its time
+        return f"no TLS handshake within {limits.HANDSHAKE_TIMEOUT_S:.0f} s"
+    if isinstance(exc, TimeoutError):
+        return f"no complete message within {limits.HELLO_TIMEOUT_S:.0f} s"
+    return f"connection failed during the handshake ({exc})"
+
+
+def _cannot_listen(host: str, port: int, exc: OSError) -> BadInput:
+    if exc.errno == errno.EADDRINUSE:
+        todo = "stop the other program (another coordinator?) or choose another --port"
+        return BadInput(f"port {port} on {host}", found="in use", todo=todo)
+    if exc.errno == errno.EACCES:
+        return BadInput(f"port {port}", found="not allowed for this user", todo="choose a --port above 1023")
+    return BadInput(f"--host {host}", found=exc.strerror or str(exc), expected="an address of this machine")
