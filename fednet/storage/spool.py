@@ -1,0 +1,111 @@
+"""The update spool: one preallocated file for each update of a round, written chunk by chunk as it arrives."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from fednet.errors import StorageError
+from fednet.storage.atomic import storage_error, sync_folder
+
+
+class SpoolFile:
+    """One update on disk. Written with `pwrite` (a mapping of a full disk would be a SIGBUS), kept as a plain file.
+
+    Raises `DiskFull` or `StorageError` from every method that touches the disk.
+    """
+
+    def __init__(self, path: Path, nbytes: int) -> None:
+        self.path = path
+        self.nbytes = nbytes
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+            try:
+                os.posix_fallocate(self._descriptor, 0, nbytes)  # a full disk shows now, not in the middle
+            except OSError:
+                self.close()
+                path.unlink(missing_ok=True)
+                raise
+        except OSError as exc:
+            raise storage_error(path, exc) from exc
+
+    def buffer(self, offset: int, nbytes: int) -> memoryview:
+        """Return fresh memory for one chunk; the protocol's window bounds how much of it lives at a time."""
+        return memoryview(bytearray(nbytes))
+
+    def keep(self, offset: int, data: memoryview) -> None:
+        """Write one chunk at its place."""
+        try:
+            while data:
+                written = os.pwrite(self._descriptor, data, offset)
+                data, offset = data[written:], offset + written
+        except OSError as exc:
+            raise storage_error(self.path, exc) from exc
+
+    def sync(self) -> None:
+        """Make the whole file durable. A failed fsync is fatal for this file: it is never tried again."""
+        try:
+            os.fsync(self._descriptor)
+            sync_folder(self.path.parent)
+        except OSError as exc:
+            raise storage_error(self.path, exc) from exc
+
+    def close(self) -> None:
+        """Close the descriptor; the file stays."""
+        os.close(self._descriptor)
+
+
+class SpoolRows:
+    """The parameter deltas of several spooled updates, read by column blocks: `aggregation.rows.Rows`."""
+
+    def __init__(self, paths: Sequence[Path], *, width: int) -> None:
+        self._paths = list(paths)
+        self.count = len(self._paths)
+        self.width = width
+        self._descriptors = [_open(path) for path in self._paths]
+
+    def read(self, start: int, stop: int, out: torch.Tensor) -> None:
+        """Fill `out`  # (count, stop - start) float32 on the CPU, with columns start to stop of every update."""
+        for descriptor, path, row in zip(self._descriptors, self._paths, out, strict=True):
+            _read_into(descriptor, path, row.numpy().data.cast("B"), offset=4 * start)
+
+    def close(self) -> None:
+        """Close the files."""
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+
+
+def read_spooled(path: Path, into: torch.Tensor) -> None:
+    """Fill `into`  # (nbytes,) uint8 with a spooled update."""
+    descriptor = _open(path)
+    try:
+        _read_into(descriptor, path, into.numpy().data.cast("B"), offset=0)
+    finally:
+        os.close(descriptor)
+
+
+def clear_spool(folder: Path) -> None:
+    """Remove a round's spooled updates; one that is gone already is no error."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY)
+    except OSError as exc:
+        raise StorageError(f"{path}: spooled update cannot be read ({exc.strerror})") from exc
+
+
+def _read_into(descriptor: int, path: Path, target: memoryview, *, offset: int) -> None:
+    while target:
+        count = os.preadv(descriptor, [target], offset)
+        if count == 0:
+            raise StorageError(f"{path}: spooled update ends {len(target)} bytes early; remove it and resume the run")
+        target, offset = target[count:], offset + count
