@@ -23,7 +23,7 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64, "int64": torch.in
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _ALIGNMENT = 8  # bytes: an int64 view needs it
 
-assert sys.byteorder == "little", "FedNet's flat buffers are little-endian and are used without conversion"  # noqa: S101
+assert sys.byteorder == "little", "FedNet's flat buffers are little-endian and are used without conversion"
 
 
 class TensorSpec(NamedTuple):
@@ -52,6 +52,11 @@ class Manifest:
     def total_bytes(self) -> int:
         """Size of the flat buffer."""
         return max((spec.offset + spec.nbytes for spec in self.specs), default=0)
+
+    @property
+    def buffers_start(self) -> int:
+        """Where to cut the flat buffer so that what follows holds all buffers, aligned."""
+        return self.parameter_bytes // _ALIGNMENT * _ALIGNMENT
 
     @property
     def parameter_count(self) -> int:
@@ -101,10 +106,18 @@ def views(flat: torch.Tensor, manifest: Manifest) -> dict[str, torch.Tensor]:
     """
     if flat.dtype != torch.uint8 or flat.numel() != manifest.total_bytes:
         raise ModelError("model buffer", found=f"{flat.numel()} bytes", expected=f"{manifest.total_bytes} bytes")
-    return {
-        spec.name: flat[spec.offset : spec.offset + spec.nbytes].view(_DTYPES[spec.dtype]).view(spec.shape)
-        for spec in manifest.specs
-    }
+    return {spec.name: _view(flat, spec, cut=0) for spec in manifest.specs}
+
+
+def buffer_views(tail: torch.Tensor, manifest: Manifest) -> dict[str, torch.Tensor]:
+    """Return the buffers as views into `tail` (uint8), which is a flat buffer from `manifest.buffers_start` on."""
+    cut = manifest.buffers_start
+    return {spec.name: _view(tail, spec, cut=cut) for spec in manifest.specs if not spec.is_parameter}
+
+
+def _view(memory: torch.Tensor, spec: TensorSpec, *, cut: int) -> torch.Tensor:
+    start = spec.offset - cut
+    return memory[start : start + spec.nbytes].view(_DTYPES[spec.dtype]).view(spec.shape)
 
 
 def pack(state: State, manifest: Manifest) -> torch.Tensor:

@@ -51,7 +51,10 @@ class Connection:
         return self._target[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> list[Message]:
-        """Take `nbytes` bytes that were written to `get_buffer()`; return the messages they complete (0 or 1)."""
+        """Take `nbytes` bytes that were written to `get_buffer()`; return the messages they complete (0 or 1).
+
+        Of the acknowledgements only the one that completes a transfer is returned.
+        """
         self._filled += nbytes
         if self._filled < len(self._target):
             return []
@@ -92,8 +95,7 @@ class Connection:
         message = decode_message(kind, document)
         self.state = RECEIVE[self.role, self.state][kind]
         self._next_header()
-        if isinstance(message, ChunksReceived):
-            self._acknowledged(message)
+        if isinstance(message, ChunksReceived) and not self._completes(message):
             return []
         return [message]
 
@@ -164,15 +166,11 @@ class Connection:
                 return encode_chunk_head(head, len(data)), data
         return None
 
-    @property
-    def is_sending(self) -> bool:
-        """Whether a transfer is not yet wholly taken by the peer."""
-        return bool(self._outgoing)
-
-    def _acknowledged(self, message: ChunksReceived) -> None:
+    def _completes(self, message: ChunksReceived) -> bool:
         outgoing = self._outgoing.get(message.transfer)
         if outgoing is None:
-            return
+            return False
         outgoing.acknowledge(message.offset)
         if outgoing.is_complete:
             del self._outgoing[message.transfer]
+        return outgoing.is_complete

@@ -30,7 +30,7 @@ def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     When the block has ended, the new content is durable under its name. Raises `DiskFull` or `StorageError`;
     `path` then still holds what it held before. Missing folders are made.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
@@ -62,6 +62,26 @@ def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
 def write_json(path: Path, document: Any) -> None:
     """Replace `path` by an indented JSON document, atomically and durably."""
     write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def publish(source: Path, target: Path) -> None:
+    """Replace `target` by the content of the durable file `source`: a hard link where the file system has them."""
+    temporary = _temporary(target)
+    try:
+        try:
+            os.link(source, temporary)  # the same bytes twice would cost a second fsync of the whole file
+        except OSError:
+            write_bytes(target, source.read_bytes())
+            return
+        temporary.replace(target)
+        sync_folder(target.parent)
+    except OSError as exc:
+        temporary.unlink(missing_ok=True)
+        raise storage_error(target, exc) from exc
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
 def sync_folder(folder: Path) -> None:

@@ -81,11 +81,11 @@ class SpoolRows:
             os.close(descriptor)
 
 
-def read_spooled(path: Path, into: torch.Tensor) -> None:
-    """Fill `into`  # (nbytes,) uint8 with a spooled update."""
+def read_spooled(path: Path, into: torch.Tensor, *, offset: int) -> None:
+    """Fill `into`  # (nbytes,) uint8 with the bytes of a spooled update from `offset` on."""
     descriptor = _open(path)
     try:
-        _read_into(descriptor, path, into.numpy().data.cast("B"), offset=0)
+        _read_into(descriptor, path, into.numpy().data.cast("B"), offset=offset)
     finally:
         os.close(descriptor)
 

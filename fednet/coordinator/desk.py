@@ -1,0 +1,118 @@
+"""What all worker sessions of a run share: the rounds' state, the model on offer, and the updates coming in."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from fednet.config import RunId, RunSettings, WorkerName
+from fednet.coordinator.round import Event, Rounds
+from fednet.protocol.messages import UpdateOffered
+from fednet.reporting.reporter import WorkerView
+from fednet.storage.spool import SpoolFile, clear_spool
+from fednet.storage.store import RunStore
+from fednet.tensors import Manifest
+from fednet.transport.intake import Intake
+
+
+@dataclass(frozen=True)
+class ModelOffer:
+    """The global model of one round, encoded once however many workers take it."""
+
+    round: int
+    data: memoryview
+    sha256: str
+    began_s: float  # of the loop's clock
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveredUpdate:
+    """What is known of a durable update."""
+
+    path: Path
+    sha256: str
+    samples: int
+    train_s: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class IncomingUpdate:
+    """An update on its way: its file, and how far it has come over however many connections."""
+
+    sha256: str
+    file: SpoolFile
+    intake: Intake
+
+
+class Desk:
+    """The shared table of one run. Lives on the event loop; only `SpoolFile` writes happen in threads."""
+
+    def __init__(
+        self, *, run: RunId, settings: RunSettings, manifest: Manifest, rounds: Rounds, store: RunStore
+    ) -> None:
+        self.run = run
+        self.settings = settings
+        self.manifest = manifest
+        self.rounds = rounds
+        self.offer: ModelOffer | None = None
+        self.views: dict[WorkerName, WorkerView] = {}
+        self.delivered: dict[WorkerName, DeliveredUpdate] = {}
+        self.events: asyncio.Queue[Event | Exception] = asyncio.Queue()
+        self._store = store
+        self._incoming: dict[WorkerName, IncomingUpdate] = {}
+
+    def now(self) -> float:
+        """Return the run's one clock, in seconds."""
+        return asyncio.get_running_loop().time()
+
+    def begin_round(self, offer: ModelOffer) -> None:
+        """Offer a new model and take updates for it."""
+        self.end_round()
+        self.offer = offer
+
+    def end_round(self) -> None:
+        """Forget the round's updates; its spool is removed."""
+        for incoming in self._incoming.values():
+            incoming.file.close()
+        self._incoming.clear()
+        self.delivered.clear()
+        if self.offer is not None:
+            clear_spool(self._spool_folder(self.offer.round))
+            self.offer = None
+
+    def incoming(self, worker: WorkerName, offered: UpdateOffered) -> IncomingUpdate:
+        """Return the place of an offered update; the same update goes on where an earlier connection stopped.
+
+        Raises `DiskFull` when there is no room for it.
+        """
+        known = self._incoming.get(worker)
+        if known is not None and known.sha256 == offered.sha256:
+            return known
+        if known is not None:
+            known.file.close()
+        path = self._spool_folder(offered.round) / f"{worker}.update"
+        path.unlink(missing_ok=True)
+        file = SpoolFile(path, offered.nbytes)
+        incoming = IncomingUpdate(offered.sha256, file, Intake(file, nbytes=offered.nbytes, sha256=offered.sha256))
+        self._incoming[worker] = incoming
+        return incoming
+
+    async def keep(self, worker: WorkerName, offered: UpdateOffered, incoming: IncomingUpdate) -> None:
+        """Make a verified update durable and remember it; it counts from here on."""
+        await asyncio.to_thread(incoming.file.sync)
+        if self._incoming.get(worker) is not incoming:
+            return  # the round closed while the disk was busy
+        self._store.update_stored(offered.round, worker, sha256=offered.sha256, samples=offered.samples)
+        self._incoming.pop(worker).file.close()
+        self.delivered[worker] = DeliveredUpdate(
+            path=incoming.file.path,
+            sha256=offered.sha256,
+            samples=offered.samples,
+            train_s=offered.train_s,
+            loss=offered.loss,
+        )
+
+    def _spool_folder(self, round_number: int) -> Path:
+        return self._store.folder / "spool" / f"round-{round_number:04d}"

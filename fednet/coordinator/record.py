@@ -1,0 +1,77 @@
+"""What a run leaves behind: a checkpoint and a row for each round, `best.pth`, `final.pth`, `history.json`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fednet.config import RunId, RunSettings
+from fednet.storage.atomic import publish, write_json
+from fednet.storage.store import CommittedRound, RunStore
+from fednet.tensors import digest_of
+
+SaveModel = Callable[[Path, torch.Tensor, dict[str, Any]], None]
+"""Writes a flat model (uint8) as a checkpoint, atomically; the dict holds `round` and `run`."""
+
+
+@dataclass
+class Timings:
+    """Seconds of one round, by what they were spent on."""
+
+    train: float = 0.0
+    transfer: float = 0.0
+    aggregate: float = 0.0
+    evaluate: float = 0.0
+    commit: float = 0.0
+
+
+class RunRecord:
+    """Writes a run's rounds. The database row is the commit point: files come before it, copies of them after."""
+
+    def __init__(self, *, run: RunId, settings: RunSettings, store: RunStore, save: SaveModel) -> None:
+        self._run = run
+        self._settings = settings
+        self._store = store
+        self._save = save
+        self._folder = store.folder
+
+    def commit(self, document: dict[str, Any], model: torch.Tensor, timings: Timings) -> dict[str, Any]:
+        """Make a round durable and return its document as stored. Raises `DiskFull` with nothing committed."""
+        began = time.perf_counter()
+        number: int = document["round"]
+        checkpoint = f"round-{number:04d}.pth"
+        self._save(self._folder / "checkpoints" / checkpoint, model, {"round": number, "run": self._run})
+        digest = digest_of(model)
+        timings.commit = time.perf_counter() - began
+        document = document | {"model_sha256": digest, "seconds": asdict(timings)}
+        self._store.commit(CommittedRound(round=number, checkpoint=checkpoint, model_sha256=digest, document=document))
+        self.publish()
+        return document
+
+    def publish(self) -> None:
+        """Write what follows from the committed rounds: `history.json`, and `best.pth` by validation alone."""
+        rounds = self._store.rounds()
+        best = max(rounds, key=_validation_rank)
+        publish(self._folder / "checkpoints" / best.checkpoint, self._folder / "best.pth")
+        history = {
+            "run": self._run,
+            "settings": self._settings.to_dict(),
+            "best_round": best.round,
+            "rounds": [committed.document for committed in rounds],
+        }
+        write_json(self._folder / "history.json", history)
+
+    def finish(self) -> None:
+        """Publish the last round's model as `final.pth`."""
+        last = self._store.rounds()[-1].checkpoint
+        publish(self._folder / "checkpoints" / last, self._folder / "final.pth")
+
+
+def _validation_rank(committed: CommittedRound) -> tuple[float, float, int]:
+    validation = committed.document.get("validation") or {}
+    return validation.get("macro_f1", 0.0), -validation.get("loss", 0.0), -committed.round

@@ -1,0 +1,341 @@
+"""The coordinator: listens, keeps the workers' sessions, and carries out what the pure rounds decide."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import torch
+
+from fednet.config import RunId, RunSettings, WorkerName
+from fednet.coordinator.aggregator import Combined, combine_updates
+from fednet.coordinator.desk import Desk, ModelOffer
+from fednet.coordinator.record import RunRecord, Timings
+from fednet.coordinator.round import (
+    Aggregate,
+    AggregationFailed,
+    Command,
+    CommitRound,
+    EvaluateModel,
+    Event,
+    FinishRun,
+    ModelEvaluated,
+    ParkRun,
+    RoundCommitted,
+    Rounds,
+    SendModel,
+    StartRound,
+    StopRequested,
+    TimePassed,
+    UpdatesAggregated,
+)
+from fednet.coordinator.sessions import Session
+from fednet.errors import AggregationError, CredentialError, FednetError, RunParked
+from fednet.protocol.messages import Enrolled, EnrolRequested, Hello, Message, RoundClosed, RunStatus
+from fednet.reporting.reporter import RunReporter
+from fednet.security.identity import Role, identity_of
+from fednet.storage.store import RunStore
+from fednet.tensors import Manifest, bytes_of, digest_of
+from fednet.transport.link import Link
+from fednet.transport.tcp import Listener
+
+log = logging.getLogger("fednet.coordinator")
+
+GRACE_S = 60.0  # a worker whose link broke is awaited this long: a reboot or a reconnect, not a dead site
+STATUS_EVERY_S = 1.0
+
+
+class Enroller(Protocol):
+    """Signs a worker's request (fednet.security.enrolment)."""
+
+    def enrol(self, name: str, secret: bytes, request_der: bytes, *, peer_address: str, now: datetime) -> bytes:
+        """Return the certificate, DER; raises `FednetError` with the reason."""
+
+
+Judge = Callable[[torch.Tensor], dict[str, Any]]
+"""Evaluates a flat model (uint8) on the coordinator's own data: {"test": metrics, "validation": metrics}."""
+
+
+class Coordinator:
+    """One run, from waiting for its workers to its last round."""
+
+    def __init__(
+        self,
+        *,
+        run: RunId,
+        settings: RunSettings,
+        manifest: Manifest,
+        model: torch.Tensor,
+        store: RunStore,
+        record: RunRecord,
+        judge: Judge,
+        enroller: Enroller | None,
+        reporter: RunReporter,
+        device: torch.device,
+        grace_s: float = GRACE_S,
+    ) -> None:
+        """`model` is the flat global model (uint8) that the next round starts from."""
+        loop = asyncio.get_running_loop()
+        committed = store.rounds()
+        self._rounds = Rounds(
+            settings,
+            first_round=len(committed) + 1,
+            known_workers=_workers_of(committed[-1].document) if committed else (),
+            grace_s=grace_s,
+            now=loop.time(),
+        )
+        self._desk = Desk(run=run, settings=settings, manifest=manifest, rounds=self._rounds, store=store)
+        self._settings = settings
+        self._manifest = manifest
+        self._model = model
+        self._record = record
+        self._judge = judge
+        self._enroller = enroller
+        self._reporter = reporter
+        self._device = device
+        self._sessions: dict[WorkerName, Session] = {}
+        self._combined: Combined | None = None
+        self._judgement: dict[str, Any] = {}
+        self._timings = Timings()
+        self._last_status = ""
+
+    def stop(self, reason: str) -> None:
+        """Ask the run to stop cleanly: it parks, after the commit where one is under way. Call it on the loop."""
+        self._desk.events.put_nowait(StopRequested(reason))
+
+    async def run(self, listener: Listener) -> None:
+        """Serve on a bound listener whose peers come to `serve_peer`, until the run has finished.
+
+        Raises `RunParked` when it stopped before its last round, `StorageError` when the disk is full.
+        """
+        serving = asyncio.create_task(listener.serve())
+        status = asyncio.create_task(self._keep_reporting())
+        try:
+            if self._rounds.round_number > self._settings.rounds:
+                return
+            await self._drive()
+        except FednetError as exc:
+            await self._dismiss("parked" if isinstance(exc, RunParked) else "failed", str(exc))
+            raise
+        else:
+            await self._dismiss("finished", f"all {self._settings.rounds} rounds are done")
+        finally:
+            self._desk.end_round()
+            for task in (serving, status):
+                task.cancel()
+            await asyncio.gather(serving, status, return_exceptions=True)
+
+    # Peers
+
+    async def serve_peer(self, link: Link, first: Message) -> None:
+        """Serve one peer whose first message has come, until it is gone."""
+        try:
+            if isinstance(first, EnrolRequested):
+                await self._enrol(link, first)
+            elif isinstance(first, Hello):
+                await self._serve_worker(link, first)
+        except FednetError as exc:
+            log.warning("%s: %s", link.peer, exc)
+
+    async def _enrol(self, link: Link, request: EnrolRequested) -> None:
+        if self._enroller is None:
+            await link.close("enrolment-closed", "this coordinator signs no certificates")
+            return
+        try:
+            certificate = await asyncio.to_thread(
+                self._enroller.enrol,
+                request.name,
+                request.secret,
+                request.request,
+                peer_address=link.address,
+                now=datetime.now(UTC),
+            )
+        except FednetError as exc:
+            log.warning("%s: enrolment as %r refused: %s", link.peer, request.name, exc)
+            await link.close(getattr(exc, "code", "enrolment-refused"), str(exc))
+            return
+        log.info("%s: enrolled as %s", link.peer, request.name)
+        link.send(Enrolled(certificate=certificate))
+        await link.close("enrolled", "certificate issued")
+
+    async def _serve_worker(self, link: Link, hello: Hello) -> None:
+        assert link.certificate is not None, "the protocol takes no Hello without a certificate"
+        identity = identity_of(link.certificate)
+        if identity.role is not Role.WORKER:
+            raise CredentialError(f"{link.peer} shows a {identity.role.value}'s certificate, not a worker's")
+        worker = identity.name
+        if await self._is_taken(worker, link):
+            return
+        if not self._rounds.admits(worker, now=self._desk.now()):
+            reason = f"this run has its {self._settings.workers} workers already (--workers)"
+            await link.close("run-full", reason)
+            return
+        session = self._sessions[worker] = Session(self._desk, link, worker)
+        log.info("%s: %s connected", link.peer, worker)
+        try:
+            await session.serve(hello)
+        finally:
+            if self._sessions.get(worker) is session:
+                del self._sessions[worker]
+
+    async def _is_taken(self, worker: WorkerName, link: Link) -> bool:
+        older = self._sessions.get(worker)
+        if older is None:
+            return False
+        if await older.link.is_alive():
+            reason = f"{worker} is connected already, from {older.link.peer}: each hospital needs its own identity"
+            log.warning("%s refused: %s", link.peer, reason)
+            await link.close("identity-in-use", reason)
+            return True
+        older.link.abort("superseded: it did not answer and its worker came back")
+        return False
+
+    async def _dismiss(self, code: str, reason: str) -> None:
+        sessions = list(self._sessions.values())
+        await asyncio.gather(*(session.link.close(code, reason) for session in sessions))
+
+    # Rounds
+
+    async def _drive(self) -> None:
+        self._report_waiting()
+        while not self._rounds.is_over:
+            event = await self._next_event()
+            for command in self._rounds.handle(event, now=self._desk.now()):
+                await self._carry_out(command)
+
+    async def _next_event(self) -> Event:
+        now = self._desk.now()
+        wake_at = self._rounds.wake_at(now=now)
+        try:
+            async with asyncio.timeout(None if wake_at is None else wake_at - now):
+                event = await self._desk.events.get()
+        except TimeoutError:
+            return TimePassed()
+        if isinstance(event, Exception):
+            raise event
+        return event
+
+    async def _carry_out(self, command: Command) -> None:
+        match command:
+            case StartRound(number):
+                await self._start_round(number)
+            case SendModel(worker, _):
+                if worker in self._sessions:
+                    self._sessions[worker].send_model()
+            case Aggregate(number, workers):
+                await self._aggregate(number, workers)
+            case EvaluateModel():
+                await self._evaluate()
+            case CommitRound(number):
+                await self._commit(number)
+            case ParkRun(reason):
+                raise RunParked(f"run parked: {reason}. Everything is saved; --resume continues it")
+            case FinishRun():
+                await asyncio.to_thread(self._record.finish)
+
+    async def _start_round(self, number: int) -> None:
+        digest = await asyncio.to_thread(digest_of, self._model)
+        self._timings = Timings()
+        self._desk.begin_round(ModelOffer(number, bytes_of(self._model), digest, self._desk.now()))
+
+    async def _aggregate(self, number: int, workers: Sequence[WorkerName]) -> None:
+        desk = self._desk
+        assert desk.offer is not None
+        collecting_s = desk.now() - desk.offer.began_s
+        self._timings.train = max(desk.delivered[worker].train_s for worker in workers)
+        self._timings.transfer = max(0.0, collecting_s - self._timings.train)
+        for session in list(self._sessions.values()):
+            await session.close_round(number)
+        began = time.perf_counter()
+        try:
+            self._combined = await asyncio.to_thread(
+                combine_updates,
+                self._model,
+                {worker: desk.delivered[worker] for worker in workers},
+                manifest=self._manifest,
+                settings=self._settings,
+                device=self._device,
+            )
+        except AggregationError as exc:
+            desk.events.put_nowait(AggregationFailed(str(exc)))
+            return
+        self._timings.aggregate = time.perf_counter() - began
+        desk.events.put_nowait(UpdatesAggregated())
+
+    async def _evaluate(self) -> None:
+        assert self._combined is not None
+        began = time.perf_counter()
+        self._judgement = await asyncio.to_thread(self._judge, self._combined.model)
+        self._timings.evaluate = time.perf_counter() - began
+        self._desk.events.put_nowait(ModelEvaluated())
+
+    async def _commit(self, number: int) -> None:
+        combined, self._combined = self._combined, None
+        assert combined is not None
+        document = {"round": number, **combined.document(self._desk.delivered), **self._judgement}
+        document = await asyncio.to_thread(self._record.commit, document, combined.model, self._timings)
+        self._model = combined.model
+        self._tell_workers(number, document)
+        self._desk.end_round()
+        self._reporter.round_committed(document)
+        self._desk.events.put_nowait(RoundCommitted())
+
+    def _tell_workers(self, number: int, document: dict[str, Any]) -> None:
+        test = document.get("test") or {}
+        metrics = {name: test[name] for name in ("accuracy", "macro_f1", "loss") if name in test}
+        entries = {entry["worker"]: entry for entry in document["updates"]}
+        for worker, session in self._sessions.items():
+            entry = entries.get(worker)
+            session.link.send(
+                RoundClosed(
+                    round=number,
+                    verdict="absent" if entry is None else "selected" if entry["selected"] else "rejected",
+                    reason="no update of this worker was in time" if entry is None else entry["reason"],
+                    weight=0.0 if entry is None else float(entry["weight"]),
+                    metrics=metrics,
+                )
+            )
+
+    # Saying what is going on
+
+    async def _keep_reporting(self) -> None:
+        while True:
+            await asyncio.sleep(STATUS_EVERY_S)
+            self._report_waiting()
+
+    def _report_waiting(self) -> None:
+        text = waiting_text(self._rounds, self._settings, self._desk)
+        self._reporter.status(text, sorted(self._desk.views.values(), key=lambda view: view.name))
+        summary = text.split(":")[0]
+        if summary != self._last_status:
+            self._last_status = summary
+            for session in self._sessions.values():
+                if session.worker in self._rounds.connected:
+                    with contextlib.suppress(FednetError):
+                        session.link.send(RunStatus(text=text))
+
+
+def waiting_text(rounds: Rounds, settings: RunSettings, desk: Desk) -> str:
+    """Say for whom the run waits and why: "waiting for 1 of 4: client3 is training, 62 %, about 40 s left"."""
+    number = rounds.round_number
+    missing = rounds.missing(now=desk.now())
+    if rounds.phase.value != "waiting for workers":
+        if not missing or desk.offer is None:
+            return f"round {number} of {settings.rounds}: {rounds.phase.value}"
+        views = [desk.views[worker].sentence() for worker in missing if worker in desk.views]
+        total = len(missing) + len(rounds.delivered)
+        return f"round {number} of {settings.rounds}, waiting for {len(missing)} of {total}: " + "; ".join(views)
+    joined = ", ".join(sorted(rounds.connected)) or "nobody yet"
+    more = settings.workers - len(rounds.connected)
+    return (
+        f"round {number} of {settings.rounds}, waiting for {more} more of {settings.workers} workers: {joined} joined"
+    )
+
+
+def _workers_of(document: dict[str, Any]) -> tuple[WorkerName, ...]:
+    return tuple(WorkerName(entry["worker"]) for entry in document["updates"])

@@ -1,0 +1,216 @@
+"""One worker's session at the coordinator: greeting, sending the model, taking the update."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import asdict
+
+from fednet.config import WorkerName
+from fednet.coordinator.desk import Desk, IncomingUpdate
+from fednet.coordinator.round import ModelDelivered, UpdateStored, WorkerJoined, WorkerLeft, WorkerLost
+from fednet.errors import ConnectionLost, FednetError, RemoteProtocolError, StorageError
+from fednet.protocol import limits
+from fednet.protocol.frames import VERSION, which_upgrades
+from fednet.protocol.messages import (
+    ChunksReceived,
+    Goodbye,
+    Hello,
+    Message,
+    ModelWanted,
+    Progress,
+    Ready,
+    RoundStarted,
+    UpdateAccepted,
+    UpdateOffered,
+    UpdateRefused,
+    UpdateWanted,
+    Welcome,
+)
+from fednet.reporting.reporter import WorkerView
+from fednet.transport.link import Link
+
+log = logging.getLogger("fednet.coordinator")
+
+READY_TIMEOUT_S = 300.0  # a worker may decode its scans and load weights between Welcome and Ready
+
+
+class Session:
+    """Serves one identified worker from its Hello until the link ends."""
+
+    def __init__(self, desk: Desk, link: Link, worker: WorkerName) -> None:
+        self.worker = worker
+        self.link = link
+        self._desk = desk
+        self._upload: asyncio.Task[None] | None = None
+        self._upload_transfer = 0
+        self._said_goodbye = False
+
+    async def serve(self, hello: Hello) -> None:
+        """Greet the worker, then answer it until it is gone. Raises what ended the link, if not a goodbye."""
+        await self._greet(hello)
+        view = self._desk.views[self.worker]
+        self._desk.events.put_nowait(WorkerJoined(self.worker))
+        try:
+            while not self._said_goodbye:
+                self._take(await self.link.receive())
+        finally:
+            await self._cancel_upload()
+            view.is_connected, view.activity = False, "left" if self._said_goodbye else "lost its connection"
+            gone = WorkerLeft(self.worker) if self._said_goodbye else WorkerLost(self.worker)
+            self._desk.events.put_nowait(gone)
+
+    def send_model(self) -> None:
+        """Offer the round's model."""
+        offer, settings, rounds = self._desk.offer, self._desk.settings, self._desk.rounds
+        if offer is None:
+            return
+        self._show("being offered the model")
+        self.link.send(
+            RoundStarted(
+                round=offer.round,
+                rounds=settings.rounds,
+                transfer=offer.round,
+                nbytes=len(offer.data),
+                sha256=offer.sha256,
+                training=asdict(settings.training),
+                seed=settings.seed,
+                remaining_s=rounds.remaining_s(now=self._desk.now()),
+            )
+        )
+
+    async def close_round(self, round_number: int) -> None:
+        """Stop both transfers of a round that takes no more updates."""
+        self.link.stop_transfer(round_number)
+        if self._upload is not None and not self._upload.done():
+            await self._cancel_upload()
+            self.link.discard(self._upload_transfer)
+            self._refuse(round_number, "late", f"round {round_number} closed before the update was complete")
+
+    async def _greet(self, hello: Hello) -> None:
+        if not hello.oldest_version <= VERSION <= hello.newest_version:
+            found = f"{hello.oldest_version} to {hello.newest_version}"
+            reason = f"worker speaks protocol {found}, coordinator {VERSION}: {which_upgrades(hello.newest_version)}"
+            await self._turn_away("version", reason)
+        desk = self._desk
+        self.link.start_heartbeats()
+        self.link.send(
+            Welcome(
+                run=desk.run,
+                worker=self.worker,
+                settings=desk.settings.to_dict(),
+                manifest=desk.manifest.digest,
+                heartbeat_s=limits.HEARTBEAT_S,
+            )
+        )
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                ready = await self.link.receive()
+        except TimeoutError as exc:
+            raise ConnectionLost(f"{self.worker} was not ready within {READY_TIMEOUT_S:.0f} s") from exc
+        if isinstance(ready, Goodbye):
+            raise ConnectionLost(f"{self.worker} does not take part: {ready.reason}")
+        assert isinstance(ready, Ready)
+        if ready.manifest != desk.manifest.digest:
+            found = f"{ready.manifest[:12]}, this run has {desk.manifest.digest[:12]}"
+            reason = f"the worker's {desk.settings.model} has another layout ({found}): install the same FedNet version"
+            await self._turn_away("model-differs", reason)
+        desk.views[self.worker] = WorkerView(name=self.worker, samples=ready.samples, device=ready.device)
+
+    async def _turn_away(self, code: str, reason: str) -> None:
+        await self.link.close(code, reason)
+        raise RemoteProtocolError(reason)
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case ModelWanted():
+                self._start_sending(message)
+            case ChunksReceived():
+                self._model_delivered(message.transfer)
+            case Progress():
+                view = self._show("training", message.fraction)
+                view.remaining_s, view.images_per_s, view.loss = (
+                    message.remaining_s,
+                    message.images_per_s,
+                    message.loss,
+                )
+            case UpdateOffered():
+                self._consider(message)
+            case Goodbye():
+                self._said_goodbye = True
+                log.info("%s left: %s", self.worker, message.reason)
+
+    def _start_sending(self, wanted: ModelWanted) -> None:
+        offer = self._desk.offer
+        if offer is None or wanted.round != offer.round:
+            return  # the round closed in the meantime; the worker hears of the next one
+        self._show("receiving the model")
+        self.link.start_transfer(wanted.transfer, offer.data, offset=wanted.offset)
+        if wanted.offset == len(offer.data):
+            self._model_delivered(offer.round)
+
+    def _model_delivered(self, round_number: int) -> None:
+        self._show("preparing to train")
+        self._desk.events.put_nowait(ModelDelivered(self.worker, round_number))
+
+    def _consider(self, offered: UpdateOffered) -> None:
+        desk = self._desk
+        refusal = desk.rounds.refusal(self.worker, offered.round)
+        expected = desk.manifest.total_bytes
+        if refusal is not None:
+            self._refuse(offered.round, "late", refusal)
+        elif offered.nbytes != expected:
+            self._refuse(offered.round, "size", f"update has {offered.nbytes} bytes, this model's have {expected}")
+        elif self.worker in desk.delivered:
+            self.link.send(UpdateAccepted(round=offered.round))
+        elif self._upload is not None and not self._upload.done():
+            raise RemoteProtocolError(f"{self.worker} offers a second update while it sends the first")
+        else:
+            self._upload_transfer = offered.transfer
+            self._upload = asyncio.create_task(self._receive_update(offered))
+
+    async def _receive_update(self, offered: UpdateOffered) -> None:
+        self._show("sending its update")
+        try:
+            incoming = self._desk.incoming(self.worker, offered)
+            await self._receive_verified(offered, incoming)
+            await self._desk.keep(self.worker, offered, incoming)
+        except StorageError as exc:
+            self._desk.events.put_nowait(exc)
+            return
+        except RemoteProtocolError as exc:
+            self._refuse(offered.round, "digest", str(exc))
+            self.link.abort(str(exc))
+            return
+        if self.worker in self._desk.delivered:
+            self._show("done with this round")
+            self.link.send(UpdateAccepted(round=offered.round))
+            self._desk.events.put_nowait(UpdateStored(self.worker, offered.round))
+
+    async def _receive_verified(self, offered: UpdateOffered, incoming: IncomingUpdate) -> None:
+        intake = incoming.intake
+        with contextlib.suppress(RemoteProtocolError):
+            return await self._receive_once(offered, intake_offset=intake.offset, incoming=incoming)
+        log.warning("%s: update of round %d arrived damaged, asking again", self.worker, offered.round)
+        return await self._receive_once(offered, intake_offset=0, incoming=incoming)
+
+    async def _receive_once(self, offered: UpdateOffered, *, intake_offset: int, incoming: IncomingUpdate) -> None:
+        self.link.expect(offered.transfer, nbytes=offered.nbytes, offset=intake_offset, destination=incoming.intake)
+        self.link.send(UpdateWanted(round=offered.round, transfer=offered.transfer, offset=intake_offset))
+        await incoming.intake.run(self.link, offered.transfer)
+
+    def _refuse(self, round_number: int, code: str, reason: str) -> None:
+        self._show("done with this round")
+        self.link.send(UpdateRefused(round=round_number, code=code, reason=reason))
+
+    def _show(self, activity: str, fraction: float = 0.0) -> WorkerView:
+        view = self._desk.views[self.worker]
+        view.activity, view.fraction, view.remaining_s = activity, fraction, None
+        return view
+
+    async def _cancel_upload(self) -> None:
+        if self._upload is not None:
+            self._upload.cancel()
+            with contextlib.suppress(asyncio.CancelledError, FednetError):
+                await self._upload

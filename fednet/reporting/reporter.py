@@ -1,0 +1,91 @@
+"""What a coordinator and a worker tell whoever watches; the console is one of these, tests use another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fednet.config import WorkerName
+from fednet.protocol.messages import RoundClosed
+
+
+@dataclass(kw_only=True)
+class WorkerView:
+    """What the coordinator knows of one worker at this moment."""
+
+    name: WorkerName
+    activity: str = "joined"
+    fraction: float = 0.0  # of the activity, 0 to 1
+    remaining_s: float | None = None
+    images_per_s: float = 0.0
+    loss: float | None = None
+    samples: int = 0
+    device: str = ""
+    is_connected: bool = True
+
+    def sentence(self) -> str:
+        """Return for example `client3 is training, 62 %, about 40 s left`."""
+        text = f"{self.name} {'is ' if self.is_connected else ''}{self.activity}"
+        if self.is_connected and 0 < self.fraction < 1:
+            text += f", {self.fraction:.0%}"
+        if self.is_connected and self.remaining_s:
+            text += f", about {self.remaining_s:.0f} s left"
+        return text
+
+
+class Progressing(Protocol):
+    """What is shown of a training under way (worker.training.TrainingProgress)."""
+
+    @property
+    def fraction(self) -> float: ...
+    @property
+    def remaining_s(self) -> float: ...
+    @property
+    def images_per_s(self) -> float: ...
+    @property
+    def loss(self) -> float: ...
+
+
+class RunReporter(Protocol):
+    """Shows a coordinator's run. None of its methods blocks."""
+
+    def notice(self, text: str) -> None:
+        """Show one line that stays."""
+
+    def status(self, text: str, views: list[WorkerView]) -> None:
+        """Show what the run waits for, and every worker; called about once a second."""
+
+    def round_committed(self, document: dict[str, Any]) -> None:
+        """Show the table row of a finished round (an entry of history.json)."""
+
+
+class WorkerReporter(Protocol):
+    """Shows a worker's part in a run. None of its methods blocks."""
+
+    def notice(self, text: str) -> None:
+        """Show one line that stays."""
+
+    def training(self, round_number: int, progress: Progressing) -> None:
+        """Show how far local training is; called about once a second."""
+
+    def round_closed(self, closed: RoundClosed) -> None:
+        """Show what became of this worker's update."""
+
+
+class NullReporter:
+    """Shows nothing."""
+
+    def notice(self, text: str) -> None:
+        """Show nothing."""
+
+    def status(self, text: str, views: list[WorkerView]) -> None:
+        """Show nothing."""
+
+    def round_committed(self, document: dict[str, Any]) -> None:
+        """Show nothing."""
+
+    def training(self, round_number: int, progress: Progressing) -> None:
+        """Show nothing."""
+
+    def round_closed(self, closed: RoundClosed) -> None:
+        """Show nothing."""

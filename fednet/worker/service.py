@@ -1,0 +1,295 @@
+"""The worker: keeps a connection to the coordinator and carries out what the pure session decides."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import ssl
+from collections.abc import Awaitable, Callable
+
+from fednet import __version__
+from fednet.config import RunSettings, TrainingSettings, WorkerConsent, run_settings_from
+from fednet.errors import ConnectionLost, FednetError, Refused, RemoteProtocolError
+from fednet.protocol.messages import ChunksReceived, Goodbye, Hello, ModelWanted, Progress, Ready, RoundStarted, Welcome
+from fednet.reporting.reporter import WorkerReporter
+from fednet.tensors import bytes_of
+from fednet.transport.intake import Intake
+from fednet.transport.link import Link
+from fednet.worker.session import (
+    BeginTask,
+    Command,
+    Event,
+    Heard,
+    Leave,
+    LinkLost,
+    ModelReceived,
+    ReceiveModel,
+    Send,
+    SendUpdate,
+    SessionEnded,
+    ShowNotice,
+    ShowRound,
+    Train,
+    WorkerSession,
+)
+from fednet.worker.training import TrainingProgress
+from fednet.worker.workshop import Workshop
+
+log = logging.getLogger("fednet.worker")
+
+WELCOME_TIMEOUT_S = 60.0
+FIRST_RETRY_S = 1.0
+LONGEST_RETRY_S = 30.0
+_COMES_BACK = ("parked", "failed", "superseded")
+"""Goodbyes of a coordinator that stopped, or that mistook us for dead: worth trying again."""
+
+Connect = Callable[[], Awaitable[Link]]
+OpenWorkshop = Callable[[RunSettings, str, str], Workshop]
+"""Builds model and data for (settings, run id, worker name); slow, so it runs in a thread; raises `BadInput`."""
+
+
+class Worker:
+    """One hospital's part in a run, over as many connections as it takes."""
+
+    def __init__(
+        self,
+        *,
+        connect: Connect,
+        open_workshop: OpenWorkshop,
+        consent: WorkerConsent,
+        reporter: WorkerReporter,
+        retry_for_s: float,
+        explain_tls: Callable[[ssl.SSLError], FednetError],
+    ) -> None:
+        self._connect = connect
+        self._open_workshop = open_workshop
+        self._consent = consent
+        self._reporter = reporter
+        self._retry_for_s = retry_for_s
+        self._explain_tls = explain_tls
+        self._run = ""
+        self._was_welcomed = False
+        self._workshop: Workshop | None = None
+        self._session: WorkerSession | None = None
+        self._link: Link | None = None
+        self._intake: Intake | None = None
+        self._receiving: asyncio.Task[None] | None = None
+        self._training: asyncio.Task[None] | None = None
+        self._events: asyncio.Queue[Event | Exception] = asyncio.Queue()
+
+    async def run(self) -> None:
+        """Take part until the run has finished.
+
+        Raises `Refused` when the coordinator does not let this worker take part, `ConnectionLost` when it cannot be
+        reached for `retry_for_s`, `TrainingError` or `StorageError` when this side fails. When cancelled it says
+        goodbye.
+        """
+        try:
+            await self._keep_connected()
+        except asyncio.CancelledError:
+            await self._say_goodbye("left", "stopped by its operator")
+            raise
+        except FednetError as exc:
+            await self._say_goodbye("failed", str(exc))
+            raise
+        finally:
+            await self._stop_training()
+
+    async def _keep_connected(self) -> None:
+        loop = asyncio.get_running_loop()
+        last_contact, delay_s = loop.time(), FIRST_RETRY_S
+        while True:
+            try:
+                self._link = await self._connect()
+                ended = await self._serve(self._link)
+                last_contact, delay_s = loop.time(), FIRST_RETRY_S
+                if self._is_final(ended):
+                    return
+                trouble = f"the coordinator stopped ({ended.reason})"
+            except ssl.SSLError as exc:
+                raise self._explain_tls(exc) from exc
+            except ConnectionLost as exc:
+                if isinstance(exc.__cause__, ssl.SSLError):  # TLS 1.3: a rejection shows only after our handshake
+                    raise self._explain_tls(exc.__cause__) from exc
+                if self._was_welcomed:
+                    last_contact, delay_s = loop.time(), FIRST_RETRY_S
+                trouble = str(exc)
+            finally:
+                await self._detach()
+            if loop.time() - last_contact > self._retry_for_s:
+                raise ConnectionLost(f"{trouble}; gave up after {self._retry_for_s:.0f} s. Is the coordinator running?")
+            pause_s = delay_s * random.uniform(0.5, 1.5)  # noqa: S311 - jitter, so that workers do not return at once
+            self._reporter.notice(f"{trouble}; trying again in {pause_s:.0f} s")
+            await asyncio.sleep(pause_s)
+            delay_s = min(2 * delay_s, LONGEST_RETRY_S)
+
+    def _is_final(self, ended: SessionEnded) -> bool:
+        if ended.code == "finished":
+            self._reporter.notice(f"run finished: {ended.reason}")
+            return True
+        if ended.code == "protocol":
+            raise RemoteProtocolError(f"the coordinator dropped this worker: {ended.reason}")
+        taken_by_our_old_link = ended.code == "identity-in-use" and self._workshop is not None
+        if ended.code not in _COMES_BACK and not taken_by_our_old_link:
+            raise Refused(ended.code, ended.reason)
+        return False
+
+    # One connection
+
+    async def _serve(self, link: Link) -> SessionEnded:
+        self._was_welcomed = False
+        link.send(Hello(software=f"fednet {__version__}"))
+        try:
+            async with asyncio.timeout(WELCOME_TIMEOUT_S):
+                welcome = await link.receive()
+        except TimeoutError as exc:
+            raise ConnectionLost(f"{link.peer} sent no welcome within {WELCOME_TIMEOUT_S:.0f} s") from exc
+        if isinstance(welcome, Goodbye):
+            return SessionEnded(welcome.code, welcome.reason)
+        assert isinstance(welcome, Welcome)
+        self._was_welcomed = True
+        link.start_heartbeats(welcome.heartbeat_s)
+        workshop, session = await self._prepare(welcome)
+        link.send(Ready(manifest=workshop.manifest.digest, samples=workshop.samples, device=str(workshop.device)))
+        reader = asyncio.create_task(self._read(link))
+        try:
+            return await self._work(link, session)
+        finally:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    async def _prepare(self, welcome: Welcome) -> tuple[Workshop, WorkerSession]:
+        if self._workshop is not None and self._session is not None and welcome.run == self._run:
+            return self._workshop, self._session
+        await self._stop_training()
+        settings = run_settings_from(welcome.settings)
+        objection = self._consent.objection(model=settings.model, training=settings.training)
+        if objection is not None:
+            raise Refused("declined", objection)
+        self._reporter.notice(
+            f"joined as {welcome.worker}: {settings.model} at {settings.image_size} px, {settings.rounds} rounds, "
+            f"{settings.workers} workers, aggregated by {settings.aggregator} (f = {settings.byzantine})"
+        )
+        self._workshop = await asyncio.to_thread(self._open_workshop, settings, welcome.run, welcome.worker)
+        self._session = WorkerSession(model=settings.model, consent=self._consent)
+        self._run = welcome.run
+        return self._workshop, self._session
+
+    async def _read(self, link: Link) -> None:
+        try:
+            while True:
+                message = await link.receive()
+                if not isinstance(message, ChunksReceived):  # our upload arrived; UpdateAccepted is what counts
+                    self._events.put_nowait(Heard(message))
+        except FednetError as exc:
+            self._events.put_nowait(exc)
+
+    async def _work(self, link: Link, session: WorkerSession) -> SessionEnded:
+        while True:
+            event = await self._events.get()
+            if isinstance(event, Exception):
+                raise event
+            for command in session.handle(event):
+                if isinstance(command, SessionEnded):
+                    return command
+                await self._carry_out(command, link)
+
+    async def _carry_out(self, command: Command, link: Link) -> None:
+        workshop = self._workshop
+        assert workshop is not None
+        match command:
+            case Send(message):
+                link.send(message)
+            case BeginTask(started):
+                await self._stop_training()
+                self._intake = workshop.new_intake(nbytes=started.nbytes, sha256=started.sha256)
+            case ReceiveModel(started):
+                self._receiving = asyncio.create_task(self._receive(started, link))
+            case Train(started, training):
+                self._training = asyncio.create_task(self._train(started, training, workshop))
+            case SendUpdate(transfer, offset):
+                link.start_transfer(transfer, bytes_of(workshop.update), offset=offset)
+            case ShowRound(closed):
+                self._reporter.round_closed(closed)
+            case ShowNotice(text):
+                self._reporter.notice(text)
+            case Leave(code, reason):
+                raise Refused(code, reason)
+
+    # The task
+
+    async def _receive(self, started: RoundStarted, link: Link) -> None:
+        intake = self._intake
+        assert intake is not None
+        try:
+            for attempt in (1, 2):
+                link.expect(started.transfer, nbytes=started.nbytes, offset=intake.offset, destination=intake)
+                link.send(ModelWanted(round=started.round, transfer=started.transfer, offset=intake.offset))
+                try:
+                    await intake.run(link, started.transfer)
+                    break
+                except RemoteProtocolError as exc:
+                    if attempt == 2:
+                        raise
+                    log.warning("model of round %d arrived damaged, asking again: %s", started.round, exc)
+            self._events.put_nowait(ModelReceived(started.round))
+        except FednetError as exc:
+            self._events.put_nowait(exc)
+
+    async def _train(self, started: RoundStarted, training: TrainingSettings, workshop: Workshop) -> None:
+        loop = asyncio.get_running_loop()
+
+        def show(progress: TrainingProgress) -> None:
+            loop.call_soon_threadsafe(self._show_progress, started.round, progress)
+
+        try:
+            saved = await asyncio.to_thread(workshop.work, started, training, show)
+        except Exception as exc:  # whatever ends the training thread must end the worker, not pass in silence
+            self._events.put_nowait(exc)
+            return
+        if saved is not None:
+            self._events.put_nowait(saved)
+
+    def _show_progress(self, round_number: int, progress: TrainingProgress) -> None:
+        self._reporter.training(round_number, progress)
+        if self._link is not None and self._session is not None and self._session.round_number == round_number:
+            with contextlib.suppress(FednetError):
+                self._link.send(
+                    Progress(
+                        round=round_number,
+                        fraction=progress.fraction,
+                        remaining_s=progress.remaining_s,
+                        images_per_s=progress.images_per_s,
+                        loss=progress.loss,
+                    )
+                )
+
+    async def _stop_training(self) -> None:
+        if self._training is not None and self._workshop is not None:
+            self._workshop.stop()
+            await asyncio.gather(self._training, return_exceptions=True)
+            self._training = None
+
+    async def _detach(self) -> None:
+        if self._receiving is not None:
+            self._receiving.cancel()
+            await asyncio.gather(self._receiving, return_exceptions=True)
+            self._receiving = None
+        self._forget_link_failures()
+        if self._session is not None:
+            self._session.handle(LinkLost())
+
+    def _forget_link_failures(self) -> None:
+        kept: list[Event | Exception] = []
+        while not self._events.empty():
+            event = self._events.get_nowait()
+            if not isinstance(event, Heard | ConnectionLost | RemoteProtocolError):
+                kept.append(event)
+        for event in kept:
+            self._events.put_nowait(event)
+
+    async def _say_goodbye(self, code: str, reason: str) -> None:
+        if self._link is not None:
+            await asyncio.shield(self._link.close(code, reason))

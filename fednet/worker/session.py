@@ -1,0 +1,243 @@
+"""A worker's part in a run as a pure state machine: what the coordinator says in, what to do out.
+
+One task at a time: receive the round's model, train on it, deliver the update. The task outlives a connection: after
+a reconnect the model is received from where it stopped, training goes on, and a trained update is offered again.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+from fednet.config import TrainingSettings, WorkerConsent
+from fednet.errors import BadInput, RemoteProtocolError
+from fednet.protocol.messages import (
+    Goodbye,
+    Message,
+    ModelWanted,
+    RoundClosed,
+    RoundStarted,
+    RunStatus,
+    UpdateAccepted,
+    UpdateOffered,
+    UpdateRefused,
+    UpdateWanted,
+)
+
+
+class Stage(enum.Enum):
+    """How far the worker is with its round."""
+
+    IDLE = "waiting for a round"
+    RECEIVING = "receiving the model"
+    TRAINING = "training"
+    DELIVERING = "delivering the update"
+    DELIVERED = "waiting for the others"
+
+
+@dataclass(frozen=True)
+class ModelReceived:
+    """The whole model of the round is here and verified."""
+
+    round: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateSaved:
+    """The round's training is done and its result safe on this worker's disk."""
+
+    round: int
+    nbytes: int
+    sha256: str
+    samples: int
+    train_s: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class LinkLost:
+    """The connection broke; the task goes on without it."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The coordinator said something."""
+
+    message: Message
+
+
+Event = Heard | LinkLost | ModelReceived | UpdateSaved
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send this message."""
+
+    message: Message
+
+
+@dataclass(frozen=True)
+class BeginTask:
+    """Forget the task before (stop its training) and prepare to receive this round's model."""
+
+    started: RoundStarted
+
+
+@dataclass(frozen=True)
+class ReceiveModel:
+    """Ask for the model as this transfer, from where it stopped, and take it."""
+
+    started: RoundStarted
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train on the round's model, or take up what an earlier process saved for it."""
+
+    started: RoundStarted
+    training: TrainingSettings
+
+
+@dataclass(frozen=True)
+class SendUpdate:
+    """Send the update's bytes as this transfer."""
+
+    transfer: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class ShowRound:
+    """Tell the person what became of the round."""
+
+    closed: RoundClosed
+
+
+@dataclass(frozen=True)
+class ShowNotice:
+    """Tell the person a line."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Leave:
+    """Tell the coordinator why and stop for good."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SessionEnded:
+    """The coordinator said goodbye."""
+
+    code: str
+    reason: str
+
+
+Command = Send | BeginTask | ReceiveModel | Train | SendUpdate | ShowRound | ShowNotice | Leave | SessionEnded
+
+
+class WorkerSession:
+    """What one worker does, across all its connections to one run."""
+
+    def __init__(self, *, model: str, consent: WorkerConsent) -> None:
+        self._model = model
+        self._consent = consent
+        self.stage = Stage.IDLE
+        self._started: RoundStarted | None = None
+        self._update: UpdateSaved | None = None
+        self._transfer = 0
+        self._is_attached = False  # the coordinator at the other end has (again) started the round of our task
+
+    @property
+    def round_number(self) -> int | None:
+        """The round of the task at hand."""
+        return self._started.round if self._started else None
+
+    def handle(self, event: Event) -> list[Command]:
+        """Take one event and return what follows. Raises `RemoteProtocolError` for an answer that fits nothing."""
+        match event:
+            case Heard(message):
+                return self._heard(message)
+            case LinkLost():
+                self._is_attached = False
+            case ModelReceived(number) if self._started and number == self._started.round:
+                self.stage = Stage.TRAINING
+                return [Train(self._started, _training_of(self._started.training))]
+            case UpdateSaved() if event.round == self.round_number and self.stage is Stage.TRAINING:
+                self._update, self.stage = event, Stage.DELIVERING
+                return self._offer()
+        return []
+
+    def _heard(self, message: Message) -> list[Command]:
+        match message:
+            case RoundStarted():
+                return self._round_started(message)
+            case UpdateWanted() if message.round == self.round_number and message.transfer == self._transfer:
+                return [SendUpdate(message.transfer, message.offset)]
+            case UpdateAccepted():
+                return self._settled(message.round, None)
+            case UpdateRefused():
+                return self._settled(message.round, message.reason)
+            case RoundClosed():
+                return [ShowRound(message)]
+            case RunStatus():
+                return [ShowNotice(message.text)]
+            case Goodbye():
+                return [SessionEnded(message.code, message.reason)]
+        raise RemoteProtocolError(f"{message.kind.name} answers nothing this worker asked for")
+
+    def _round_started(self, started: RoundStarted) -> list[Command]:
+        training = _training_of(started.training)
+        objection = self._consent.objection(model=self._model, training=training)
+        if objection is not None:
+            return [Leave("declined", objection)]
+        self._is_attached = True
+        if self._is_same_task(started):
+            self._started = started
+            return self._resume(started)
+        self._started, self._update, self.stage = started, None, Stage.RECEIVING
+        return [BeginTask(started), ReceiveModel(started)]
+
+    def _is_same_task(self, started: RoundStarted) -> bool:
+        before = self._started
+        return before is not None and (before.round, before.sha256) == (started.round, started.sha256)
+
+    def _resume(self, started: RoundStarted) -> list[Command]:
+        if self.stage is Stage.RECEIVING:
+            return [ReceiveModel(started)]
+        has_it = Send(ModelWanted(round=started.round, transfer=started.transfer, offset=started.nbytes))
+        return [has_it, *self._offer()]
+
+    def _offer(self) -> list[Command]:
+        update = self._update
+        if update is None or not self._is_attached:
+            return []
+        self._transfer += 1
+        offer = UpdateOffered(
+            round=update.round,
+            transfer=self._transfer,
+            nbytes=update.nbytes,
+            sha256=update.sha256,
+            samples=update.samples,
+            train_s=update.train_s,
+            loss=update.loss,
+        )
+        return [Send(offer)]
+
+    def _settled(self, round_number: int, refusal: str | None) -> list[Command]:
+        if round_number == self.round_number:
+            self.stage = Stage.DELIVERED
+        if refusal is not None:
+            return [ShowNotice(f"round {round_number}: the update was not taken: {refusal}")]
+        return [ShowNotice(f"round {round_number}: the update arrived and is stored")]
+
+
+def _training_of(document: dict[str, Any]) -> TrainingSettings:
+    try:
+        return TrainingSettings(**document)
+    except (TypeError, BadInput) as exc:
+        raise RemoteProtocolError(f"ROUND_STARTED.training cannot be used: {exc}") from exc
