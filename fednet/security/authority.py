@@ -1,0 +1,221 @@
+"""The run's own certificate authority: signs the coordinator's certificate and the workers' (RFC 5280, EC P-256)."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from fednet.config import WorkerName
+from fednet.errors import CredentialError
+from fednet.security.identity import Role, identity_uri
+from fednet.security.keys import load_key, new_key, save_key
+from fednet.storage.atomic import write_bytes
+
+AUTHORITY_DAYS = 3650
+COORDINATOR_DAYS = 365
+WORKER_DAYS = 365  # no renewal yet, so longer than a run lasts
+_CLOCK_SKEW = timedelta(hours=1)  # a hospital's clock may be behind the coordinator's
+_RENEW_BEFORE = timedelta(days=30)
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+
+PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
+
+
+class Authority:
+    """Signs certificates for one federation. Lives in `FOLDER/authority/`; its key never leaves it."""
+
+    def __init__(self, folder: Path, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
+        self._folder = folder
+        self.certificate = certificate
+        self._key = key
+
+    @property
+    def certificate_der(self) -> bytes:
+        """The authority's own certificate, which tokens carry."""
+        return self.certificate.public_bytes(serialization.Encoding.DER)
+
+    def sign_worker(self, request_der: bytes, name: WorkerName, *, now: datetime, days: int = WORKER_DAYS) -> bytes:
+        """Return a worker's certificate, DER, for the public key of a signing request.
+
+        Of the request only the key is used: the name is the caller's. Raises `CredentialError` when the request is
+        not signed by its key, or the key is too weak.
+        """
+        key = public_key_of(request_der)
+        certificate = self._sign(
+            key,
+            common_name=name,
+            alternative_names=[x509.UniformResourceIdentifier(identity_uri(Role.WORKER, name))],
+            usage=ExtendedKeyUsageOID.CLIENT_AUTH,
+            now=now,
+            days=days,
+        )
+        return certificate.public_bytes(serialization.Encoding.DER)
+
+    def ensure_coordinator(self, hosts: Sequence[str], *, now: datetime) -> None:
+        """Make `FOLDER/coordinator/{cert.pem,key.pem}` valid for this machine and `hosts` (names or addresses)."""
+        folder = self._folder / "coordinator"
+        wanted = list(dict.fromkeys([*_LOCAL_HOSTS, *hosts]))
+        if self._covers(folder / "cert.pem", wanted, now):
+            return
+        key = new_key()
+        certificate = self._sign(
+            key.public_key(),
+            common_name="coordinator",
+            alternative_names=[
+                x509.UniformResourceIdentifier(identity_uri(Role.COORDINATOR, WorkerName("coordinator"))),
+                *(_host_name(host) for host in wanted),
+            ],
+            usage=ExtendedKeyUsageOID.SERVER_AUTH,
+            now=now,
+            days=COORDINATOR_DAYS,
+        )
+        save_key(folder / "key.pem", key)
+        write_bytes(folder / "cert.pem", certificate.public_bytes(serialization.Encoding.PEM))
+
+    def _covers(self, path: Path, hosts: Sequence[str], now: datetime) -> bool:
+        if not path.exists() or not path.with_name("key.pem").exists():
+            return False
+        certificate = read_certificate(path)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        is_ours = certificate.issuer == self.certificate.subject
+        is_fresh = certificate.not_valid_after_utc - now > _RENEW_BEFORE
+        fits_key = certificate.public_key() == load_key(path.with_name("key.pem")).public_key()
+        return is_ours and is_fresh and fits_key and all(_host_name(host) in names for host in hosts)
+
+    def _sign(
+        self,
+        key: PublicKey,
+        *,
+        common_name: str,
+        alternative_names: list[x509.GeneralName],
+        usage: x509.ObjectIdentifier,
+        now: datetime,
+        days: int,
+    ) -> x509.Certificate:
+        last = min(now + timedelta(days=days), self.certificate.not_valid_after_utc)
+        return (
+            _builder(common_name, self.certificate.subject, key, now, last)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(signs_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(x509.SubjectAlternativeName(alternative_names), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+
+
+def create_authority(folder: Path, *, now: datetime) -> Authority:
+    """Make a new authority in `folder`; raises `CredentialError` when there is one."""
+    home = folder / "authority"
+    if (home / "ca.pem").exists():
+        raise CredentialError(f"authority {home}", found="one that exists already", todo="use it, or another --certs")
+    key = new_key()
+    serial = x509.random_serial_number()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"FedNet authority {serial:x}"[:40])])
+    certificate = (
+        _builder(None, name, key.public_key(), now, now + timedelta(days=AUTHORITY_DAYS), subject=name)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    save_key(home / "ca.key", key)
+    write_bytes(home / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM))
+    return Authority(folder, certificate, key)
+
+
+def open_authority(folder: Path) -> Authority:
+    """Return the authority in `folder`; raises `CredentialError` when there is none."""
+    home = folder / "authority"
+    if not (home / "ca.pem").exists():
+        raise CredentialError(
+            f"authority {home}", found="nothing there", todo="run `cli.py certs init`, or start a coordinator once"
+        )
+    return Authority(folder, read_certificate(home / "ca.pem"), load_key(home / "ca.key"))
+
+
+def open_or_create_authority(folder: Path, *, now: datetime) -> Authority:
+    """Return the authority in `folder`, made now where there is none."""
+    return open_authority(folder) if (folder / "authority" / "ca.pem").exists() else create_authority(folder, now=now)
+
+
+def read_certificate(path: Path) -> x509.Certificate:
+    """Return the PEM certificate in `path`; raises `CredentialError`."""
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as exc:
+        raise CredentialError(f"certificate {path}", found="a file that is no PEM certificate") from exc
+
+
+def public_key_of(request_der: bytes) -> PublicKey:
+    """Return the key of a signing request that is signed by it and strong enough; raises `CredentialError`."""
+    try:
+        request = x509.load_der_x509_csr(request_der)
+        is_signed = request.is_signature_valid
+        key = request.public_key()
+    except (ValueError, TypeError, InvalidSignature) as exc:
+        raise CredentialError("signing request", found="bytes that are no PKCS #10 request") from exc
+    if not is_signed:
+        raise CredentialError("signing request", found="a signature that is not by its own key")
+    strong = (
+        (isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in ("secp256r1", "secp384r1"))
+        or isinstance(key, ed25519.Ed25519PublicKey)
+        or (isinstance(key, rsa.RSAPublicKey) and 2048 <= key.key_size <= 8192)
+    )
+    if not strong or not isinstance(key, PublicKey):
+        raise CredentialError("signing request", found="another kind of key", expected="P-256, P-384, Ed25519 or RSA")
+    return key
+
+
+def _builder(
+    common_name: str | None,
+    issuer: x509.Name,
+    key: PublicKey,
+    now: datetime,
+    last: datetime,
+    *,
+    subject: x509.Name | None = None,
+) -> x509.CertificateBuilder:
+    own_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name or "")]) if subject is None else subject
+    return (
+        x509.CertificateBuilder()
+        .subject_name(own_name)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _CLOCK_SKEW)
+        .not_valid_after(last)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _host_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        pass
+    try:
+        return x509.DNSName(host)
+    except ValueError as exc:
+        raise CredentialError(f"host {host!r}", found="neither a name nor an address") from exc

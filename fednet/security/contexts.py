@@ -1,0 +1,81 @@
+"""TLS contexts: 1.3 only, our own authority only, no session tickets; and what a failed handshake means."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from fednet.errors import CredentialError
+from fednet.security.enrolment import Credentials
+from fednet.security.keys import refuse_readable_by_others
+
+
+def coordinator_context(folder: Path) -> ssl.SSLContext:
+    """Return the context of the coordinator's one port.
+
+    A client certificate is asked for and, when given, verified against our authority. A connection without one gets
+    through the handshake, because enrolment needs it; the protocol lets it do nothing else.
+    """
+    context = _context(ssl.PROTOCOL_TLS_SERVER, folder / "authority" / "ca.pem")
+    _load_own(context, folder / "coordinator" / "cert.pem", folder / "coordinator" / "key.pem")
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.num_tickets = 0  # resumption would let a revoked certificate back in
+    return context
+
+
+def worker_context(credentials: Credentials) -> ssl.SSLContext:
+    """Return the context of a worker that has a certificate; the coordinator's name or address is verified."""
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, credentials.authority_path)
+    _load_own(context, credentials.certificate_path, credentials.key_path)
+    return context
+
+
+def enrolment_context(authority_der: bytes) -> ssl.SSLContext:
+    """Return the context of a worker without a certificate, which trusts the authority of its token alone."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_verify_locations(cadata=authority_der)
+    return context
+
+
+def explain_tls_failure(exc: ssl.SSLError, *, host: str) -> CredentialError:
+    """Return a line that a hospital's engineer can act on."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        text = exc.verify_message
+        if "mismatch" in text:
+            todo = f"start the coordinator with --public-host {host}, or use a name that is in its certificate"
+            return CredentialError("coordinator's certificate", found=f"not for {host}", todo=todo)
+        if "expired" in text or "not yet valid" in text:
+            return CredentialError("coordinator's certificate", found=text, todo="check both clocks, then renew it")
+        return CredentialError(
+            f"coordinator at {host}",
+            found="a certificate of another authority than this worker enrolled with",
+            todo="check the address, or join with --token and a new token of that coordinator",
+        )
+    reason = exc.reason or str(exc)
+    if "VERSION" in reason:
+        return CredentialError(f"coordinator at {host}", found=f"no TLS 1.3 there ({reason})", todo="check the port")
+    if "CERTIFICATE" in reason or "UNKNOWN_CA" in reason:
+        todo = "join with --token and a new token of that coordinator"
+        return CredentialError("this worker's certificate", found=f"refused by the coordinator ({reason})", todo=todo)
+    return CredentialError(f"TLS with {host}", found=reason, todo="check address, port and certificates")
+
+
+def _context(purpose: int, authority: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(purpose)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_verify_locations(cafile=authority)
+    except (OSError, ssl.SSLError) as exc:
+        raise CredentialError(f"authority {authority}", found="no readable certificate") from exc
+    return context
+
+
+def _load_own(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    refuse_readable_by_others(key)
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as exc:
+        raise CredentialError(
+            f"certificate {certificate}", found="not usable with its key", todo="enrol again"
+        ) from exc

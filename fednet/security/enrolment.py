@@ -1,0 +1,134 @@
+"""Enrolment: a worker makes its own key and asks for a certificate; the coordinator signs for a valid token."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import NameOID
+
+from fednet.config import WorkerName, worker_name
+from fednet.errors import CredentialError
+from fednet.security.authority import Authority, public_key_of, read_certificate
+from fednet.security.identity import identity_of, load_certificate
+from fednet.security.keys import load_key, new_key, save_key
+from fednet.security.loopback import LoopbackGrant
+from fednet.security.tokens import TokenLedger
+from fednet.storage.atomic import write_bytes
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A worker's files: its key, its certificate, and the authority it trusts."""
+
+    name: WorkerName
+    folder: Path
+
+    @property
+    def key_path(self) -> Path:
+        """The private key; it never leaves this machine."""
+        return self.folder / "key.pem"
+
+    @property
+    def certificate_path(self) -> Path:
+        """The certificate that the coordinator signed."""
+        return self.folder / "cert.pem"
+
+    @property
+    def authority_path(self) -> Path:
+        """The only authority this worker trusts."""
+        return self.folder / "ca.pem"
+
+
+def credentials_in(folder: Path, name: WorkerName) -> Credentials:
+    """Return where the credentials of `name` lie under the certificates' folder."""
+    return Credentials(name, folder / "workers" / name)
+
+
+def load_credentials(credentials: Credentials, *, now: datetime) -> bool:
+    """Return whether there are usable credentials; False where none were ever stored.
+
+    Raises `CredentialError` when others can read the key, or the certificate has expired or is not for that key.
+    """
+    if not credentials.certificate_path.exists():
+        return False
+    key = load_key(credentials.key_path)
+    certificate = read_certificate(credentials.certificate_path)
+    if certificate.public_key() != key.public_key():
+        return False  # stopped between making a new key and storing its certificate: enrol again
+    if certificate.not_valid_after_utc <= now:
+        raise CredentialError(
+            f"certificate of {credentials.name}",
+            found=f"expired at {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",
+            todo="ask the coordinator for a new `certs token` and join with --token",
+        )
+    return True
+
+
+def trusts(credentials: Credentials, authority_der: bytes) -> bool:
+    """Whether these stored credentials belong to this authority."""
+    if not credentials.authority_path.exists():
+        return False
+    return read_certificate(credentials.authority_path) == load_certificate(authority_der)
+
+
+def make_request(credentials: Credentials) -> bytes:
+    """Return a signing request, DER (RFC 2986), for the key in its place; a key is made where there is none."""
+    if credentials.key_path.exists():
+        key = load_key(credentials.key_path)
+    else:
+        key = new_key()
+        save_key(credentials.key_path, key)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, credentials.name)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.DER)
+
+
+def store_certificate(credentials: Credentials, certificate_der: bytes, authority_der: bytes) -> None:
+    """Keep an issued certificate; raises `CredentialError` unless it is for our key, our name, by that authority."""
+    certificate = load_certificate(certificate_der)
+    if certificate.public_key() != load_key(credentials.key_path).public_key():
+        raise CredentialError(
+            "issued certificate", found="another key in it", expected=f"the key of {credentials.name}"
+        )
+    if identity_of(certificate_der).name != credentials.name:
+        raise CredentialError("issued certificate", found="another name in it", expected=credentials.name)
+    authority = load_certificate(authority_der)
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except Exception as exc:  # cryptography raises several kinds; each means the same here
+        raise CredentialError("issued certificate", found="not signed by the token's authority") from exc
+    write_bytes(credentials.authority_path, authority.public_bytes(serialization.Encoding.PEM))
+    write_bytes(credentials.certificate_path, certificate.public_bytes(serialization.Encoding.PEM))
+
+
+class Enroller:
+    """Signs workers' requests at the coordinator. Thread-safe."""
+
+    def __init__(self, authority: Authority, ledger: TokenLedger, grants: Sequence[LoopbackGrant]) -> None:
+        self._authority = authority
+        self._ledger = ledger
+        self._grants = grants
+        self._lock = threading.Lock()
+
+    def enrol(self, name: str, secret: bytes, request_der: bytes, *, peer_address: str, now: datetime) -> bytes:
+        """Return the certificate, DER. Raises `Refused` for the token, `CredentialError` for the request.
+
+        The request is checked first, so that a bad one does not use up the token.
+        """
+        checked = worker_name(name)
+        key = public_key_of(request_der).public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        with self._lock:
+            if not any(grant.accepts(secret, peer_address) for grant in self._grants):
+                self._ledger.redeem(secret, checked, key, now=now)
+            certificate = self._authority.sign_worker(request_der, checked, now=now)
+            identity = identity_of(certificate)
+            self._ledger.record_certificate(checked, identity.fingerprint, now=now, expires=identity.not_after)
+        return certificate
