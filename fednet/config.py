@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NewType
 
 from fednet.errors import BadInput
@@ -73,7 +73,7 @@ class RunSettings:
     deadline_s: float = 3600.0  # from the start of a round
     patience_s: float = 3600.0  # how long a round may stay below its quorum, past the deadline, before it parks
     seed: int = 0
-    training: TrainingSettings = TrainingSettings()
+    training: TrainingSettings = field(default_factory=TrainingSettings)
 
     def __post_init__(self) -> None:
         require(16 <= self.image_size <= 1024, "--image-size", found=self.image_size, expected="16 to 1024 pixels")
@@ -104,9 +104,9 @@ class RunSettings:
     def differences(self, other: RunSettings) -> list[str]:
         """Return one `name: ours, not theirs` for every setting in which the two differ."""
         return [
-            f"{field.name}: {getattr(self, field.name)}, not {getattr(other, field.name)}"
-            for field in fields(self)
-            if getattr(self, field.name) != getattr(other, field.name)
+            f"{item.name}: {getattr(self, item.name)}, not {getattr(other, item.name)}"
+            for item in fields(self)
+            if getattr(self, item.name) != getattr(other, item.name)
         ]
 
 
