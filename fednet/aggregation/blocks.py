@@ -9,14 +9,16 @@ import torch
 
 from fednet.aggregation.rows import Rows
 
-BLOCK_BYTES = 2**25  # of one block on the CPU: large enough for a matrix product, small beside n updates
+_CPU_BLOCK_BYTES = 2**25  # of one block: small beside n updates, large enough for a matrix product
 _CUDA_BLOCK_BYTES = 2**28
+_CPU_MOST_COLUMNS = 2**18  # a row of a block, in float64 too, stays in the processor's cache
 
 
 def block_width(count: int, device: torch.device) -> int:
     """Return how many columns of `count` rows are handled at a time."""
-    budget = _CUDA_BLOCK_BYTES if device.type == "cuda" else BLOCK_BYTES
-    return max(1024, budget // (4 * max(1, count)))
+    if device.type == "cuda":
+        return max(1024, _CUDA_BLOCK_BYTES // (4 * max(1, count)))
+    return min(_CPU_MOST_COLUMNS, max(1024, _CPU_BLOCK_BYTES // (4 * max(1, count))))
 
 
 def blocks(rows: Rows, device: torch.device, *, width: int | None = None) -> Iterator[tuple[int, torch.Tensor]]:
@@ -38,8 +40,8 @@ def row_norms(rows: Rows, device: torch.device, *, width: int | None = None) -> 
     """Return every row's Euclidean norm  # (count,) float64 on the CPU; not finite where a coordinate is not."""
     squares = torch.zeros(rows.count, dtype=torch.float64, device=device)
     for _, block in blocks(rows, device, width=width):
-        # in float64: a norm must neither overflow at 1e30 nor vanish at 1e-30
-        squares += torch.linalg.vector_norm(block, dim=1, dtype=torch.float64).square()
+        # float64, row by row: a norm must neither overflow at 1e30 nor vanish at 1e-30
+        squares += torch.stack([row.double().square().sum() for row in block])
     return squares.sqrt().cpu()
 
 

@@ -1,0 +1,131 @@
+"""`cli.py split`: hospitals' data folders and the server's unseen test set, out of one data set."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import click
+
+
+@click.command("split")
+@click.argument("dataset", required=False, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=Path(), help="Folder for the split (default: here).")
+@click.option("--clients", type=click.IntRange(1, 10_000), default=5, show_default=True, help="How many hospitals.")
+@click.option(
+    "--scheme",
+    type=click.Choice(["iid", "dirichlet", "quantity"]),
+    default="iid",
+    show_default=True,
+    help="All alike, different class mixes, or different sizes.",
+)
+@click.option(
+    "--alpha", type=click.FloatRange(1e-3, 1e6), default=0.5, show_default=True, help="Dirichlet: small = unlike."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed, the same split.")
+@click.option(
+    "--validation", type=click.FloatRange(0.0, 0.9), default=0.1, show_default=True, help="Server's share of training."
+)
+@click.option(
+    "--test-from",
+    type=click.Choice(["published", "resplit"]),
+    default="published",
+    show_default=True,
+    help="The data set's Testing folder, or a fifth of all images, drawn by duplicate groups.",
+)
+@click.option("--copy/--link", "copy", default=True, help="Copy the files, or make hard links (default: copy).")
+@click.option("--phantoms", is_flag=True, help="Make synthetic scans instead of reading a data set.")
+@click.option("--phantom-images", type=click.IntRange(8), default=1200, show_default=True, help="How many, in all.")
+@click.option("--phantom-size", type=click.IntRange(16, 1024), default=64, show_default=True, help="Pixels, square.")
+@click.option(
+    "--max-bad-files",
+    type=click.FloatRange(0.0, 1.0),
+    default=0.01,
+    show_default=True,
+    help="Largest share of unreadable files that are skipped.",
+)
+@click.option("--force", is_flag=True, help="Replace a split that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print split.json's document instead of tables.")
+def command(
+    dataset: Path | None,
+    out: Path,
+    clients: int,
+    scheme: str,
+    alpha: float,
+    seed: int,
+    validation: float,
+    test_from: str,
+    copy: bool,
+    phantoms: bool,
+    phantom_images: int,
+    phantom_size: int,
+    max_bad_files: float,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Split DATASET into client1_data ... clientN_data and server_data/{validation,test}.
+
+    DATASET is the Kaggle folder, its zip, or a folder with one folder per class. No image, nor a twin of it, is on two
+    sides: duplicates are found by SHA-256 and by thumbnails.
+    """
+    from data.splitting import SplitSettings
+
+    settings = SplitSettings(
+        clients=clients, scheme=scheme, alpha=alpha, seed=seed, validation=validation, test_from=test_from
+    )
+    if not phantoms:
+        _split(dataset, out, settings, max_bad_files=max_bad_files, link=not copy, force=force, as_json=as_json)
+        return
+    if dataset is not None:
+        raise click.UsageError("give a DATASET or --phantoms, not both")
+    from data.phantoms import write_phantoms
+
+    with tempfile.TemporaryDirectory(prefix="fednet-phantoms-") as folder:
+        testing = phantom_images // 5
+        write_phantoms(Path(folder), training=phantom_images - testing, testing=testing, seed=seed, size=phantom_size)
+        _split(Path(folder), out, settings, max_bad_files=max_bad_files, link=False, force=force, as_json=as_json)
+
+
+def _split(
+    dataset: Path | None, out: Path, settings: object, *, max_bad_files: float, link: bool, force: bool, as_json: bool
+) -> None:
+    from data.classes import CLASSES
+    from data.discovery import opened_dataset
+    from data.splitting import SplitSettings, document, inspect, plan, write
+    from fednet.reporting.pictures import draw_class_mix
+
+    assert isinstance(settings, SplitSettings)
+    with opened_dataset(dataset) as files:
+        readable, skipped = inspect(files, max_bad_fraction=max_bad_files)
+        for bad in skipped:
+            click.echo(f"skipped {bad.path}: cannot be read ({bad.reason})", err=True)
+        split = plan(readable, skipped, settings)
+        write(split, out, link=link, force=force)
+    draw_class_mix(out / "split.png", split.counts(), CLASSES)
+    if as_json:
+        click.echo(json.dumps(document(split)))
+        return
+    _print(split.counts(), len(readable), len(skipped))
+    click.echo(f"Duplicates: {split.groups.exact_pairs} exact pairs, {split.groups.near_pairs} near pairs.")
+    for reason, count in sorted(split.reasons().items()):
+        click.echo(f"Left out: {count} ({reason}).")
+    for label, name in enumerate(CLASSES):
+        if not any(row[label] for row in split.counts().values()):
+            click.echo(f"Warning: the data set has no image of {name}; the model will never learn it.", err=True)
+    click.echo(f"Written: {out / 'split.json'}, {out / 'split.png'}.")
+
+
+def _print(counts: dict[str, list[int]], readable: int, skipped: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from data.classes import CLASSES
+
+    table = Table(title=f"{readable} images read, {skipped} skipped")
+    table.add_column("site")
+    for name in [*CLASSES, "all"]:
+        table.add_column(name, justify="right")
+    for side, row in counts.items():
+        table.add_row(side, *map(str, row), str(sum(row)))
+    Console().print(table)

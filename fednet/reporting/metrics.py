@@ -1,0 +1,120 @@
+"""How good a model is on data it has not seen: scikit-learn's metrics on one pass over the data."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    confusion_matrix,
+    log_loss,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
+from torch import nn
+
+from fednet.worker.training import TrainingData
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassMetrics:
+    """One class against the rest."""
+
+    recall: float
+    precision: float
+    f1: float
+    auc: float | None  # None where the data has only this class, or none of it
+    support: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """A model's performance on one data set; all but the loss lie between 0 and 1."""
+
+    images: int
+    loss: float  # mean cross-entropy, in nats
+    accuracy: float
+    balanced_accuracy: float
+    macro_f1: float
+    macro_auc: float | None
+    per_class: dict[str, ClassMetrics]
+    confusion: list[list[int]]  # rows: true class, columns: predicted class
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+
+def evaluate(model: nn.Module, data: TrainingData, *, classes: Sequence[str], batch_size: int = 64) -> Metrics:
+    """Judge `model` (on the device of `data`) on every sample; the model is left in the mode it was in."""
+    probabilities, labels = predictions(model, data, batch_size=batch_size)
+    return metrics_of(probabilities, labels, classes=classes)
+
+
+def predictions(model: nn.Module, data: TrainingData, *, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (probabilities  # (n, classes) float64, labels  # (n,) int64) on the CPU."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            found = [
+                (model(images).float().cpu(), labels.cpu()) for images, labels in data.in_order(batch_size=batch_size)
+            ]
+    finally:
+        model.train(was_training)
+    logits = torch.cat([each for each, _ in found]).double()
+    return logits.softmax(dim=1), torch.cat([labels for _, labels in found])
+
+
+def metrics_of(probabilities: torch.Tensor, labels: torch.Tensor, *, classes: Sequence[str]) -> Metrics:
+    """Return the metrics of predictions  # (n, classes) against labels  # (n,).
+
+    A model whose outputs are not finite is judged as if it always answered the first class with certainty.
+    """
+    chances = torch.nan_to_num(probabilities, nan=0.0, posinf=1.0, neginf=0.0).numpy()
+    truth, indices = labels.numpy(), list(range(len(classes)))
+    answers = chances.argmax(axis=1)
+    precision, recall, f1, support = precision_recall_fscore_support(truth, answers, labels=indices, zero_division=0.0)
+    aucs = [_auc(truth == index, chances[:, index]) for index in indices]
+    known = [auc for auc in aucs if auc is not None]
+    present = support > 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # classes that the data has none of: said by their support
+        balanced = float(balanced_accuracy_score(truth, answers))
+        loss = float(log_loss(truth, _certain(chances), labels=indices))
+    return Metrics(
+        images=len(truth),
+        loss=loss,
+        accuracy=float((answers == truth).mean()),
+        balanced_accuracy=balanced,
+        macro_f1=float(f1[present].mean()),
+        macro_auc=float(np.mean(known)) if known else None,
+        per_class={
+            name: ClassMetrics(
+                recall=float(recall[i]),
+                precision=float(precision[i]),
+                f1=float(f1[i]),
+                auc=aucs[i],
+                support=int(support[i]),
+            )
+            for i, name in enumerate(classes)
+        },
+        confusion=confusion_matrix(truth, answers, labels=indices).tolist(),
+    )
+
+
+def _auc(is_class: np.ndarray[Any, Any], chance: np.ndarray[Any, Any]) -> float | None:
+    if is_class.all() or not is_class.any():
+        return None
+    return float(roc_auc_score(is_class, chance))
+
+
+def _certain(chances: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    sums = chances.sum(axis=1, keepdims=True)
+    uniform = np.full_like(chances, 1 / chances.shape[1])
+    return np.where(sums > 0, chances / np.where(sums > 0, sums, 1), uniform)

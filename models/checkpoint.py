@@ -1,0 +1,82 @@
+"""Models on disk: a `.pth` with the state_dict and what is needed to use it; loaded with `weights_only=True` always."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fednet.errors import ModelError
+from fednet.storage.atomic import replacing
+from models.registry import build
+
+FORMAT = "fednet-checkpoint-1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFacts:
+    """What a checkpoint says beside its weights; plain types only."""
+
+    model: str
+    classes: tuple[str, ...]
+    image_size: int  # pixels, square
+    run: str = ""
+    round: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A saved model: `state` and the facts about it."""
+
+    state: dict[str, torch.Tensor]
+    facts: CheckpointFacts
+
+    def build(self) -> nn.Module:
+        """Return the model with its weights; raises `ModelError` when they do not fit its architecture."""
+        model = build(self.facts.model, classes=len(self.facts.classes))
+        load_state(model, self.state, what=f"weights of a {self.facts.model}")
+        return model
+
+
+def save(path: Path, state: dict[str, torch.Tensor], facts: CheckpointFacts) -> None:
+    """Write a checkpoint atomically; raises `DiskFull` with what was at `path` untouched."""
+    described = asdict(facts) | {"classes": list(facts.classes)}
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}  # no shared storage
+    with replacing(path) as file:
+        torch.save({"format": FORMAT, "state_dict": own, "facts": described}, file)
+
+
+def load(path: Path) -> Checkpoint:
+    """Return the checkpoint in `path`; raises `ModelError` for anything that is not one of ours."""
+    document = load_document(path)
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ModelError(f"model {path}", found="no FedNet checkpoint", expected=f"a file of format {FORMAT}")
+    try:
+        facts = document["facts"]
+        return Checkpoint(document["state_dict"], CheckpointFacts(**(facts | {"classes": tuple(facts["classes"])})))
+    except (KeyError, TypeError) as exc:
+        raise ModelError(f"model {path}", found=f"a checkpoint with damaged facts ({exc})") from exc
+
+
+def load_document(path: Path) -> Any:
+    """Return what a `.pth` holds (tensors and plain types only: nothing in it is ever executed)."""
+    if not path.is_file():
+        raise ModelError(f"model {path}", found="no such file", todo="check the path")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as exc:
+        raise ModelError(f"model {path}", found="a file that is damaged or no PyTorch checkpoint") from exc
+
+
+def load_state(model: nn.Module, state: dict[str, torch.Tensor], *, what: str) -> None:
+    """Load `state` into `model`; raises `ModelError` naming the first tensor that does not fit."""
+    own = model.state_dict()
+    odd = sorted(own.keys() ^ state.keys()) or sorted(n for n in own if own[n].shape != state[n].shape)
+    if odd:
+        raise ModelError(what, found=f"{len(odd)} tensors that do not fit, {odd[0]} first", expected="the same layout")
+    model.load_state_dict(state)
