@@ -74,7 +74,6 @@ class Coordinator:
         store: RunStore,
         record: RunRecord,
         judge: Judge,
-        enroller: Enroller | None,
         reporter: RunReporter,
         device: torch.device,
         grace_s: float = GRACE_S,
@@ -95,7 +94,7 @@ class Coordinator:
         self._model = model
         self._record = record
         self._judge = judge
-        self._enroller = enroller
+        self.enroller: Enroller | None = None
         self._reporter = reporter
         self._device = device
         self._sessions: dict[WorkerName, Session] = {}
@@ -143,12 +142,12 @@ class Coordinator:
             log.warning("%s: %s", link.peer, exc)
 
     async def _enrol(self, link: Link, request: EnrolRequested) -> None:
-        if self._enroller is None:
+        if self.enroller is None:
             await link.close("enrolment-closed", "this coordinator signs no certificates")
             return
         try:
             certificate = await asyncio.to_thread(
-                self._enroller.enrol,
+                self.enroller.enrol,
                 request.name,
                 request.secret,
                 request.request,

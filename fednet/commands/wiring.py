@@ -1,0 +1,134 @@
+"""Where commands join `models` and `data` to the framework, which knows neither."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from data.classes import CLASSES
+from data.images import ScanSet, load_folder
+from data.loaders import ScanLoader
+from fednet.config import RunSettings, derived_seed
+from fednet.errors import ModelError
+from fednet.reporting.metrics import evaluate
+from fednet.tensors import Manifest, manifest_of, pack, views
+from fednet.worker.workshop import SavedTraining
+from models import checkpoint
+from models.checkpoint import Checkpoint, CheckpointFacts
+from models.pretrained import Pretrained, start_from
+from models.registry import build
+
+Notice = Callable[[str], None]
+
+
+def load_scans(folder: Path, *, image_size: int, max_bad_files: float, notice: Notice) -> ScanSet:
+    """Return the scans of a folder and say what was skipped and which classes are missing."""
+    scans = load_folder(folder, image_size=image_size, max_bad_fraction=max_bad_files)
+    for bad in scans.skipped:
+        notice(f"skipped {bad.path}: cannot be read ({bad.reason})")
+    counts = scans.class_counts()
+    missing = [name for name, count in counts.items() if count == 0]
+    notice(f"{folder}: {len(scans.labels)} scans ({', '.join(f'{name} {n}' for name, n in counts.items())})")
+    if missing:
+        notice(f"{folder} has no scan of {', '.join(missing)}; the other sites must teach the model that")
+    return scans
+
+
+def new_model(name: str, *, seed: int, pretrained: str, weights: Path | None, notice: Notice) -> nn.Module:
+    """Return a model with its starting weights; from scratch they are decided by `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, "initial weights"))
+        model = build(name, classes=len(CLASSES))
+    start_from(model, name, pretrained=Pretrained(pretrained), weights=weights, notice=notice)
+    return model
+
+
+def manifest_for(model: nn.Module) -> Manifest:
+    """Return the layout of a model's state."""
+    return manifest_of(model.state_dict(), [name for name, _ in model.named_parameters()])
+
+
+class CheckpointWriter:
+    """Writes flat models of one run as `.pth` files, and reads them back."""
+
+    def __init__(self, settings: RunSettings, manifest: Manifest) -> None:
+        self._settings = settings
+        self._manifest = manifest
+
+    def save(self, path: Path, flat: torch.Tensor, facts: dict[str, Any]) -> None:
+        """Write `flat` (uint8) atomically; `facts` may hold `run`, `round` and `extra`."""
+        settings = self._settings
+        described = CheckpointFacts(
+            model=settings.model, classes=settings.classes, image_size=settings.image_size, **facts
+        )
+        checkpoint.save(path, views(flat, self._manifest), described)
+
+    def load(self, path: Path) -> tuple[torch.Tensor, CheckpointFacts]:
+        """Return (flat uint8 model, facts); raises `ModelError` when the file is not of this architecture."""
+        found = checkpoint.load(path)
+        if found.facts.model != self._settings.model:
+            raise ModelError(f"model {path}", found=found.facts.model, expected=self._settings.model)
+        checkpoint.load_state(found.build(), found.state, what=f"model {path}")
+        return pack(found.state, self._manifest), found.facts
+
+
+class OwnModelFile:
+    """A hospital's `client_<id>.pth`. Satisfies `fednet.worker.workshop.OwnModel`."""
+
+    def __init__(self, path: Path, writer: CheckpointWriter) -> None:
+        self._path = path
+        self._writer = writer
+
+    def save(self, flat: torch.Tensor, saved: SavedTraining) -> None:
+        """Write the model and the round it comes from."""
+        self._writer.save(self._path, flat, {"run": saved.run, "round": saved.round, "extra": asdict(saved)})
+
+    def load(self) -> tuple[torch.Tensor, SavedTraining] | None:
+        """Return what is there; a file of something else is simply not a saved training."""
+        if not self._path.exists():
+            return None
+        try:
+            flat, facts = self._writer.load(self._path)
+            return flat, SavedTraining(**facts.extra)
+        except (ModelError, TypeError):
+            return None
+
+
+class ServerJudge:
+    """Evaluates flat global models on the coordinator's own folders: `test` reports, `validation` chooses."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        model: nn.Module,
+        manifest: Manifest,
+        image_size: int,
+        device: torch.device,
+        max_bad_files: float,
+        notice: Notice,
+    ) -> None:
+        self._model = model.to(device)
+        self._manifest = manifest
+        parts = {"validation": folder / "validation", "test": folder / "test"}
+        self._data = {
+            name: ScanLoader(
+                load_scans(path, image_size=image_size, max_bad_files=max_bad_files, notice=notice), device
+            )
+            for name, path in parts.items()
+        }
+
+    def __call__(self, flat: torch.Tensor) -> dict[str, Any]:
+        """Return {"validation": metrics, "test": metrics} of a flat model (uint8)."""
+        self._model.load_state_dict(views(flat, self._manifest))
+        return {name: evaluate(self._model, data, classes=CLASSES).to_dict() for name, data in self._data.items()}
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Return a saved model of any architecture; raises `ModelError`."""
+    return checkpoint.load(path)

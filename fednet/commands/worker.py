@@ -1,0 +1,283 @@
+"""`cli.py worker join`: a hospital takes part in a run."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import ssl
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fednet.commands.logs import start_logging
+from fednet.commands.options import certs_option, device_option, max_bad_files_option
+from fednet.config import DEFAULT_HOST, DEFAULT_PORT, RunSettings, WorkerConsent, WorkerName, worker_name
+from fednet.errors import BadInput, ConnectionLost, CredentialError, FednetError, Refused
+
+if TYPE_CHECKING:
+    from fednet.reporting.console import WorkerConsole
+    from fednet.security.enrolment import Credentials
+    from fednet.security.tokens import JoinToken
+    from fednet.transport.link import Link
+    from fednet.worker.workshop import Tamper, Workshop
+
+
+@click.group("worker")
+def command() -> None:
+    """Take part in a federation as a hospital."""
+
+
+@command.command("join")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of scans, one folder per class.")
+@click.option("--id", "worker_id", help="This worker's number or name (default: the folder's number, or the token's).")
+@click.option("--coordinator", "address", help=f"HOST:PORT (default: the token's, or {DEFAULT_HOST}:{DEFAULT_PORT}).")
+@click.option("--token", help="Join token from the coordinating centre (the first time only).")
+@click.option("--save", type=click.Path(path_type=Path), help="Own model's file (default: client_ID.pth).")
+@device_option
+@certs_option
+@max_bad_files_option
+@click.option("--model", help="Agree to this architecture only (default: any that FedNet has).")
+@click.option("--max-epochs", type=int, default=50, show_default=True, help="Most local epochs agreed to.")
+@click.option("--max-lr", type=float, default=1.0, show_default=True, help="Largest learning rate agreed to.")
+@click.option("--num-threads", type=click.IntRange(1), help="CPU threads for training (default: all).")
+@click.option(
+    "--retry-for", type=click.FloatRange(0), default=3600.0, show_default=True, help="Seconds to keep trying."
+)
+@click.option("--attack", help="For demonstrations: send poisoned updates (sign-flip, noise, nan).")
+@click.option("--verbose", is_flag=True, help="Log more.")
+def join(
+    data: Path,
+    worker_id: str | None,
+    address: str | None,
+    token: str | None,
+    save: Path | None,
+    device: str,
+    certs: Path,
+    max_bad_files: float,
+    model: str | None,
+    max_epochs: int,
+    max_lr: float,
+    num_threads: int | None,
+    retry_for: float,
+    attack: str | None,
+    verbose: bool,
+) -> None:
+    """Join, train on --data when asked, save client_ID.pth, send the update, repeat. No scan leaves this machine."""
+    from data.images import files_of
+    from fednet.security.tokens import decode_token
+    from fednet.worker.device import device_from
+
+    start_logging(verbose=verbose)
+    chosen = device_from(device)
+    next(files_of(data), None)  # a wrong folder shows before anything is asked of the coordinator
+    given = decode_token(token) if token else None
+    name = _name(worker_id, data, given)
+    host, port = _address(address, given)
+    if num_threads:
+        import torch
+
+        torch.set_num_threads(num_threads)
+    asyncio.run(
+        _join(
+            Door(certs, name, host, port, given),
+            data=data,
+            save=save or Path(f"client_{name.removeprefix('client')}.pth"),
+            device_name=str(chosen),
+            max_bad_files=max_bad_files,
+            consent=WorkerConsent(model=model, max_local_epochs=max_epochs, max_learning_rate=max_lr),
+            retry_for_s=retry_for,
+            attack=attack,
+        )
+    )
+
+
+class Door:
+    """How this worker gets to its coordinator: enrols where it must, then connects with its certificate."""
+
+    def __init__(self, certs: Path, name: WorkerName, host: str, port: int, token: JoinToken | None) -> None:
+        from fednet.security.enrolment import credentials_in
+
+        self.credentials: Credentials = credentials_in(certs, name)
+        self.host, self.port = host, port
+        self._certs = certs
+        self._token = token
+
+    async def connect(self) -> Link:
+        """Return a link of this worker's own identity. Raises as `fednet.transport.tcp.connect`, or `Refused`."""
+        from fednet.security.contexts import worker_context
+        from fednet.transport.tcp import connect
+
+        if self._must_enrol():
+            await self._enrol(self._token or self._loopback_token())
+        return await connect(self.host, self.port, worker_context(self.credentials))
+
+    def explain(self, exc: ssl.SSLError) -> FednetError:
+        """Return what a failed TLS handshake means here."""
+        from fednet.security.contexts import explain_tls_failure
+
+        return explain_tls_failure(exc, host=self.host)
+
+    def _must_enrol(self) -> bool:
+        from fednet.security.enrolment import load_credentials, trusts
+        from fednet.security.loopback import find_loopback_token, is_loopback
+
+        token = self._token
+        if token is None and is_loopback(self.host):
+            token = find_loopback_token(self._certs, self.port)
+        if token is not None and not trusts(self.credentials, token.authority_der):
+            return True
+        return not load_credentials(self.credentials, now=datetime.now(UTC))
+
+    def _loopback_token(self) -> JoinToken:
+        from fednet.security.loopback import find_loopback_token, is_loopback
+
+        found = find_loopback_token(self._certs, self.port) if is_loopback(self.host) else None
+        if found is not None:
+            return found
+        if is_loopback(self.host):
+            raise ConnectionLost(
+                f"no coordinator on this machine has left a token for port {self.port} in {self._certs}"
+            )
+        raise CredentialError(
+            f"no certificate of {self.credentials.name} in {self._certs}",
+            todo=f"ask the coordinating centre for `cli.py certs token {self.credentials.name}` and pass it as --token",
+        )
+
+    async def _enrol(self, token: JoinToken) -> None:
+        from fednet.protocol.messages import Enrolled, EnrolRequested, Goodbye
+        from fednet.security.contexts import enrolment_context
+        from fednet.security.enrolment import make_request, store_certificate
+        from fednet.transport.tcp import connect
+
+        name = self.credentials.name
+        link = await connect(self.host, self.port, enrolment_context(token.authority_der), enrolling=True)
+        try:
+            link.send(EnrolRequested(name=name, secret=token.secret, request=make_request(self.credentials)))
+            async with asyncio.timeout(30):
+                answer = await link.receive()
+        except TimeoutError as exc:
+            raise ConnectionLost(f"{link.peer} did not answer the enrolment within 30 s") from exc
+        finally:
+            link.abort("enrolment is done")
+        if isinstance(answer, Goodbye):
+            raise Refused(answer.code, answer.reason)
+        assert isinstance(answer, Enrolled)
+        store_certificate(self.credentials, answer.certificate, token.authority_der)
+
+
+async def _join(
+    door: Door,
+    *,
+    data: Path,
+    save: Path,
+    device_name: str,
+    max_bad_files: float,
+    consent: WorkerConsent,
+    retry_for_s: float,
+    attack: str | None,
+) -> None:
+    from fednet.reporting.console import WorkerConsole
+    from fednet.simulate.attacks import attack_named
+    from fednet.worker.service import Worker
+
+    console = WorkerConsole()
+    tamper = attack_named(attack, seed=0) if attack else None
+    if tamper is not None:
+        console.notice(f"this worker is malicious: {attack}")
+
+    def open_workshop(settings: RunSettings, run: str, worker: str) -> Workshop:
+        return _open_workshop(
+            settings,
+            run,
+            worker,
+            data=data,
+            save=save,
+            device_name=device_name,
+            max_bad_files=max_bad_files,
+            console=console,
+            tamper=tamper,
+        )
+
+    worker = Worker(
+        connect=door.connect,
+        open_workshop=open_workshop,
+        consent=consent,
+        reporter=console,
+        retry_for_s=retry_for_s,
+        explain_tls=door.explain,
+    )
+    console.notice(f"{door.credentials.name} joins {door.host}:{door.port} with {data}")
+    task = asyncio.ensure_future(worker.run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        console.notice(f"left the run; {save} keeps the last trained model. The same command joins again")
+        raise click.exceptions.Exit(130) from None
+    console.notice(f"own model: {save}")
+
+
+def _open_workshop(
+    settings: RunSettings,
+    run: str,
+    worker: str,
+    *,
+    data: Path,
+    save: Path,
+    device_name: str,
+    max_bad_files: float,
+    console: WorkerConsole,
+    tamper: Tamper | None,
+) -> Workshop:
+    import torch
+
+    from data.classes import CLASSES
+    from data.loaders import ScanLoader
+    from fednet.commands import wiring
+    from fednet.worker.workshop import Workshop
+
+    if settings.classes != CLASSES:
+        found = ", ".join(settings.classes)
+        raise BadInput(
+            "classes of the run", found=found, expected=", ".join(CLASSES), todo="use the same FedNet version"
+        )
+    device = torch.device(device_name)
+    scans = wiring.load_scans(data, image_size=settings.image_size, max_bad_files=max_bad_files, notice=console.notice)
+    network = wiring.new_model(settings.model, seed=0, pretrained="no", weights=None, notice=console.notice)
+    writer = wiring.CheckpointWriter(settings, wiring.manifest_for(network))
+    return Workshop(
+        run=run,
+        worker=worker,
+        model=network,
+        data=ScanLoader(scans, device),
+        device=device,
+        own_model=wiring.OwnModelFile(save, writer),
+        tamper=tamper,
+    )
+
+
+def _name(worker_id: str | None, data: Path, token: JoinToken | None) -> WorkerName:
+    if worker_id is not None:
+        return worker_name(f"client{worker_id}" if worker_id.isdigit() else worker_id)
+    if token is not None and token.name is not None:
+        return token.name
+    found = re.search(r"(\d+)", data.resolve().name)
+    if found is None:
+        raise BadInput("--id", found=f"none, and no number in {data.name!r}", todo="pass --id 1, say")
+    return WorkerName(f"client{found[1]}")
+
+
+def _address(text: str | None, token: JoinToken | None) -> tuple[str, int]:
+    if text is None:
+        return (token.host, token.port) if token else (DEFAULT_HOST, DEFAULT_PORT)
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        host, port = text, str(DEFAULT_PORT)
+    if not port.isdigit() or not 0 < int(port) < 65536 or not host:
+        raise BadInput(f"--coordinator {text}", expected="HOST or HOST:PORT, such as 10.0.0.5:7733")
+    return host.strip("[]"), int(port)

@@ -1,0 +1,139 @@
+"""The terminal: live with rich where there is one, plain lines where there is none."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from fednet.protocol.messages import RoundClosed
+from fednet.reporting.reporter import Progressing, WorkerView
+
+_PLAIN_STATUS_EVERY_S = 15.0
+_COLUMNS = ("round", "accuracy", "macro F1", "selected", "rejected", "train", "transfer", "aggregate", "evaluate")
+
+
+def round_cells(document: dict[str, Any]) -> tuple[str, ...]:
+    """Return the cells of a round's table row; seconds with their unit."""
+    test, seconds = document.get("test") or {}, document["seconds"]
+    selected = [entry["worker"] for entry in document["updates"] if entry["selected"]]
+    rejected = [entry["worker"] for entry in document["updates"] if not entry["selected"]]
+    return (
+        str(document["round"]),
+        f"{test['accuracy']:.3f}" if test else "-",
+        f"{test['macro_f1']:.3f}" if test else "-",
+        ", ".join(selected) or "nobody",
+        ", ".join(rejected) or "-",
+        *(f"{seconds[name]:.1f} s" for name in ("train", "transfer", "aggregate", "evaluate")),
+    )
+
+
+def rejections(document: dict[str, Any]) -> list[str]:
+    """Return one line for each rejected worker."""
+    return [f"{entry['worker']} {entry['reason']}" for entry in document["updates"] if not entry["selected"]]
+
+
+def rounds_table(documents: list[dict[str, Any]]) -> Table:
+    """Return the table of all rounds so far."""
+    table = Table()
+    for name in _COLUMNS:
+        table.add_column(name, justify="left" if name in ("selected", "rejected") else "right")
+    for document in documents:
+        table.add_row(*(escape(cell) for cell in round_cells(document)))
+    return table
+
+
+class RunConsole:
+    """Shows a coordinator's run: one table row a round, and below it every worker's progress."""
+
+    def __init__(self, *, quiet: bool = False, to_stderr: bool = False) -> None:
+        self._console = Console(stderr=to_stderr, quiet=quiet, highlight=False)
+        self._is_live = self._console.is_terminal and not quiet
+        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+        self._header_shown = False
+        self._last_text, self._last_plain_s = "", 0.0
+        if self._is_live:
+            self._live.start()
+
+    def notice(self, text: str) -> None:
+        """Print one line that stays."""
+        self._console.print(Text(text))
+
+    def status(self, text: str, views: list[WorkerView]) -> None:
+        """Redraw the live view, or print a plain line where something changed or 15 s have passed."""
+        if self._is_live:
+            self._live.update(Group(Text(text), *([_workers_table(views)] if views else [])))
+            return
+        kind = text.split(":")[0]
+        if kind != self._last_text or time.monotonic() - self._last_plain_s > _PLAIN_STATUS_EVERY_S:
+            self._last_text, self._last_plain_s = kind, time.monotonic()
+            self.notice(text)
+
+    def round_committed(self, document: dict[str, Any]) -> None:
+        """Print the round's row and why anybody was rejected."""
+        if self._is_live:
+            self._console.print(rounds_table([document]))
+        else:
+            if not self._header_shown:
+                self.notice(" | ".join(_COLUMNS))
+                self._header_shown = True
+            self.notice(" | ".join(round_cells(document)))
+        for line in rejections(document):
+            self.notice(f"  {line}")
+
+    def close(self) -> None:
+        """Take the live view away."""
+        if self._is_live:
+            self._live.stop()
+
+
+class WorkerConsole:
+    """Shows a worker's part: notices, training progress, and what became of each update."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = Console(quiet=quiet, highlight=False)
+        self._is_live = self._console.is_terminal and not quiet
+        self._last_plain_s = 0.0
+        self._last_notice = ""
+
+    def notice(self, text: str) -> None:
+        """Print one line, unless it is the one printed last."""
+        if text != self._last_notice:
+            self._last_notice = text
+            self._console.print(Text(text))
+
+    def training(self, round_number: int, progress: Progressing) -> None:
+        """Print how far training is: over one line in a terminal, else every 15 s."""
+        text = (
+            f"round {round_number}: training {progress.fraction:.0%}, loss {progress.loss:.3f}, "
+            f"{progress.images_per_s:.0f} images/s, about {progress.remaining_s:.0f} s left"
+        )
+        if self._is_live:
+            self._console.print(Text(text), end="\r")
+        elif time.monotonic() - self._last_plain_s > _PLAIN_STATUS_EVERY_S:
+            self._last_plain_s = time.monotonic()
+            self.notice(text)
+
+    def round_closed(self, closed: RoundClosed) -> None:
+        """Print the verdict and how good the new global model is."""
+        found = [f"{name} {value:.3f}" for name, value in closed.metrics.items() if isinstance(value, float)]
+        metrics = ", ".join(found) or "not evaluated"
+        verdict = closed.reason if closed.verdict != "selected" else f"selected, weight {closed.weight:.2f}"
+        self.notice(f"round {closed.round} closed: {verdict}. Global model: {metrics}")
+
+
+def _workers_table(views: list[WorkerView]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("worker", "samples", "device", "doing", "", "left"):
+        table.add_column(name)
+    for view in views:
+        left = f"{view.remaining_s:.0f} s" if view.remaining_s else ""
+        bar = ProgressBar(total=1.0, completed=view.fraction, width=24) if view.fraction else Text("")
+        table.add_row(escape(view.name), str(view.samples), escape(view.device), escape(view.activity), bar, left)
+    return table
