@@ -30,12 +30,12 @@ def phantom(label: int, rng: np.random.Generator, size: int) -> Pixels:
     radius = np.hypot(x / width, y / height)
     brain = _soft(1.0 - radius, 0.03)
     skull = _soft(0.07 - np.abs(radius - 1.08), 0.02)
-    tissue = 0.45 + 0.13 * _texture(rng, size, 6) + 0.06 * _texture(rng, size, 16)
+    tissue = 0.40 + 0.05 * _texture(rng, size, 6) + 0.03 * _texture(rng, size, 16)
     image = brain * tissue + skull * rng.uniform(0.6, 0.9)
     image -= brain * _ventricles(x, y, rng) * 0.22
     image += brain * _lesion(label, x, y, width, height, rng, size)
-    image *= rng.uniform(0.75, 1.2)
-    image += rng.normal(0, rng.uniform(0.03, 0.07), image.shape)
+    image *= rng.uniform(0.8, 1.15)
+    image += rng.normal(0, rng.uniform(0.02, 0.05), image.shape)
     return (np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
@@ -60,17 +60,16 @@ def write_phantoms(folder: Path, *, training: int, testing: int, seed: int, size
 def _lesion(
     label: int, x: _Field, y: _Field, width: float, height: float, rng: np.random.Generator, size: int
 ) -> _Field:
-    sign = rng.choice((-1.0, 1.0))
     angle = rng.uniform(0, 2 * np.pi)
     match CLASSES[label]:
         case "glioma":
-            place, extent, strength = rng.uniform(0.25, 0.55), rng.uniform(0.13, 0.26), rng.uniform(0.12, 0.30) * sign
+            place, extent, strength = rng.uniform(0.25, 0.55), rng.uniform(0.16, 0.28), rng.uniform(0.16, 0.32)
             ragged, softness = 0.35, 0.10
         case "meningioma":
-            place, extent, strength = rng.uniform(0.78, 0.92), rng.uniform(0.12, 0.22), rng.uniform(0.18, 0.36)
+            place, extent, strength = rng.uniform(0.78, 0.92), rng.uniform(0.13, 0.23), rng.uniform(0.24, 0.46)
             ragged, softness = 0.08, 0.03
         case "pituitary":
-            place, extent, strength = rng.uniform(0.28, 0.45), rng.uniform(0.07, 0.13), rng.uniform(0.18, 0.36)
+            place, extent, strength = rng.uniform(0.28, 0.45), rng.uniform(0.09, 0.14), rng.uniform(0.24, 0.46)
             angle, ragged, softness = np.pi / 2 + rng.normal(0, 0.12), 0.10, 0.04
         case _:
             return np.zeros_like(x)

@@ -6,21 +6,23 @@ import itertools
 
 import torch
 from torch import nn
+from torch.nn import functional
+
+_GRID = 4  # the last feature map is averaged on a 4 x 4 grid: where a lesion lies tells the classes apart
 
 
 class SmallCnn(nn.Module):
-    """Four convolution blocks with BatchNorm and a linear layer; about 100,000 parameters, any image size."""
+    """Four convolution blocks with BatchNorm and a linear layer; 85,300 parameters for 4 classes, any image size."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
         widths = (3, 16, 32, 64, 96)
         self.features = nn.Sequential(*(_block(low, high) for low, high in itertools.pairwise(widths)))
-        self.fc = nn.Linear(2 * widths[-1], classes)
+        self.fc = nn.Linear(widths[-1] * _GRID**2, classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits  # (b, classes) of images  # (b, 3, s, s)."""
-        features = self.features(images)
-        pooled = torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)
+        pooled = functional.adaptive_avg_pool2d(self.features(images), _GRID).flatten(1)
         logits: torch.Tensor = self.fc(pooled)
         return logits
 

@@ -21,13 +21,14 @@ SaveModel = Callable[[Path, torch.Tensor, dict[str, Any]], None]
 
 @dataclass
 class Timings:
-    """Seconds of one round, by what they were spent on."""
+    """Seconds of one round, by what they were spent on; `round` is all of it, on the coordinator's clock."""
 
     train: float = 0.0
     transfer: float = 0.0
     aggregate: float = 0.0
     evaluate: float = 0.0
     commit: float = 0.0
+    round: float = 0.0
 
 
 class RunRecord:
@@ -40,14 +41,20 @@ class RunRecord:
         self._save = save
         self._folder = store.folder
 
-    def commit(self, document: dict[str, Any], model: torch.Tensor, timings: Timings) -> dict[str, Any]:
-        """Make a round durable and return its document as stored. Raises `DiskFull` with nothing committed."""
+    def commit(
+        self, document: dict[str, Any], model: torch.Tensor, timings: Timings, *, round_began: float
+    ) -> dict[str, Any]:
+        """Make a round durable and return its document as stored. Raises `DiskFull` with nothing committed.
+
+        `round_began` is a `time.perf_counter()` moment.
+        """
         began = time.perf_counter()
         number: int = document["round"]
         checkpoint = f"round-{number:04d}.pth"
         self._save(self._folder / "checkpoints" / checkpoint, model, {"round": number, "run": self._run})
         digest = digest_of(model)
-        timings.commit = time.perf_counter() - began
+        now = time.perf_counter()
+        timings.commit, timings.round = now - began, now - round_began
         document = document | {"model_sha256": digest, "seconds": asdict(timings)}
         self._store.commit(CommittedRound(round=number, checkpoint=checkpoint, model_sha256=digest, document=document))
         self.publish()

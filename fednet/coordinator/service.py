@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from fednet.coordinator.round import (
     FinishRun,
     ModelEvaluated,
     ParkRun,
+    Phase,
     RoundCommitted,
     Rounds,
     SendModel,
@@ -35,7 +35,7 @@ from fednet.coordinator.round import (
     UpdatesAggregated,
 )
 from fednet.coordinator.sessions import Session
-from fednet.errors import AggregationError, CredentialError, FednetError, RunParked
+from fednet.errors import AggregationError, ConnectionLost, CredentialError, FednetError, RunParked
 from fednet.protocol.messages import Enrolled, EnrolRequested, Hello, Message, RoundClosed, RunStatus
 from fednet.reporting.reporter import RunReporter
 from fednet.security.identity import Role, identity_of
@@ -101,6 +101,7 @@ class Coordinator:
         self._combined: Combined | None = None
         self._judgement: dict[str, Any] = {}
         self._timings = Timings()
+        self._round_began = 0.0
         self._last_status = ""
 
     def stop(self, reason: str) -> None:
@@ -138,8 +139,10 @@ class Coordinator:
                 await self._enrol(link, first)
             elif isinstance(first, Hello):
                 await self._serve_worker(link, first)
+        except ConnectionLost as exc:
+            log.info("%s", exc)
         except FednetError as exc:
-            log.warning("%s: %s", link.peer, exc)
+            log.warning("%s dropped: %s", link.peer, exc)
 
     async def _enrol(self, link: Link, request: EnrolRequested) -> None:
         if self.enroller is None:
@@ -238,8 +241,8 @@ class Coordinator:
                 await asyncio.to_thread(self._record.finish)
 
     async def _start_round(self, number: int) -> None:
+        self._timings, self._round_began = Timings(), time.perf_counter()
         digest = await asyncio.to_thread(digest_of, self._model)
-        self._timings = Timings()
         self._desk.begin_round(ModelOffer(number, bytes_of(self._model), digest, self._desk.now()))
 
     async def _aggregate(self, number: int, workers: Sequence[WorkerName]) -> None:
@@ -277,7 +280,9 @@ class Coordinator:
         combined, self._combined = self._combined, None
         assert combined is not None
         document = {"round": number, **combined.document(self._desk.delivered), **self._judgement}
-        document = await asyncio.to_thread(self._record.commit, document, combined.model, self._timings)
+        document = await asyncio.to_thread(
+            self._record.commit, document, combined.model, self._timings, round_began=self._round_began
+        )
         self._model = combined.model
         self._tell_workers(number, document)
         self._desk.end_round()
@@ -310,30 +315,25 @@ class Coordinator:
     def _report_waiting(self) -> None:
         text = waiting_text(self._rounds, self._settings, self._desk)
         self._reporter.status(text, sorted(self._desk.views.values(), key=lambda view: view.name))
-        summary = text.split(":")[0]
-        if summary != self._last_status:
-            self._last_status = summary
-            for session in self._sessions.values():
-                if session.worker in self._rounds.connected:
-                    with contextlib.suppress(FednetError):
-                        session.link.send(RunStatus(text=text))
+        if self._rounds.phase is Phase.WAITING and text != self._last_status:
+            for worker in self._rounds.connected & self._sessions.keys():
+                self._sessions[worker].link.send(RunStatus(text=text))
+        self._last_status = text
 
 
 def waiting_text(rounds: Rounds, settings: RunSettings, desk: Desk) -> str:
     """Say for whom the run waits and why: "waiting for 1 of 4: client3 is training, 62 %, about 40 s left"."""
     number = rounds.round_number
     missing = rounds.missing(now=desk.now())
-    if rounds.phase.value != "waiting for workers":
+    if rounds.phase is not Phase.WAITING:
         if not missing or desk.offer is None:
             return f"round {number} of {settings.rounds}: {rounds.phase.value}"
         views = [desk.views[worker].sentence() for worker in missing if worker in desk.views]
         total = len(missing) + len(rounds.delivered)
         return f"round {number} of {settings.rounds}, waiting for {len(missing)} of {total}: " + "; ".join(views)
-    joined = ", ".join(sorted(rounds.connected)) or "nobody yet"
     more = settings.workers - len(rounds.connected)
-    return (
-        f"round {number} of {settings.rounds}, waiting for {more} more of {settings.workers} workers: {joined} joined"
-    )
+    joined = f"; here: {', '.join(sorted(rounds.connected))}" if rounds.connected else ""
+    return f"round {number} of {settings.rounds}, waiting for {more} more of {settings.workers} workers{joined}"
 
 
 def _workers_of(document: dict[str, Any]) -> tuple[WorkerName, ...]:

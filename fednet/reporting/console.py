@@ -63,7 +63,7 @@ class RunConsole:
 
     def notice(self, text: str) -> None:
         """Print one line that stays."""
-        self._console.print(Text(text))
+        self._console.print(Text(text), soft_wrap=True)
 
     def status(self, text: str, views: list[WorkerView]) -> None:
         """Redraw the live view, or print a plain line where something changed or 15 s have passed."""
@@ -106,7 +106,7 @@ class WorkerConsole:
         """Print one line, unless it is the one printed last."""
         if text != self._last_notice:
             self._last_notice = text
-            self._console.print(Text(text))
+            self._console.print(Text(text), soft_wrap=True)
 
     def training(self, round_number: int, progress: Progressing) -> None:
         """Print how far training is: over one line in a terminal, else every 15 s."""

@@ -1,0 +1,172 @@
+"""`cli.py demo`: certificates, data, a coordinator and workers as real processes over mutual TLS, on this machine."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fednet.commands.options import json_option
+from fednet.errors import BadInput
+
+if TYPE_CHECKING:
+    from data.splitting import SplitSettings
+
+ATTACKS = ("none", "sign-flip", "noise", "nan")
+
+
+@click.command("demo")
+@click.option("--workers", type=click.IntRange(1, 64), default=5, show_default=True, help="How many hospitals.")
+@click.option("--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="How many rounds.")
+@click.option(
+    "--attack",
+    type=click.Choice(ATTACKS),
+    default="sign-flip",
+    show_default=True,
+    help="What the last worker does to its updates.",
+)
+@click.option("--dataset", type=click.Path(path_type=Path), help="Real scans instead of phantoms: as for `split`.")
+@click.option(
+    "--test-from",
+    type=click.Choice(["published", "resplit"]),
+    default="resplit",
+    show_default=True,
+    help="With --dataset: which test set.",
+)
+@click.option("--model", default="small-cnn", show_default=True, help="small-cnn or resnet18.")
+@click.option("--image-size", type=int, default=64, show_default=True, help="Pixels, square.")
+@click.option("--local-epochs", type=int, default=2, show_default=True, help="Epochs at a worker, each round.")
+@click.option("--batch-size", type=int, default=16, show_default=True, help="Images a step.")
+@click.option("--lr", type=float, default=0.02, show_default=True, help="Learning rate.")
+@click.option("--aggregator", default="multikrum", show_default=True, help="multikrum, krum or fedavg.")
+@click.option(
+    "--compare/--no-compare", default=True, help="Also run plain averaging under the same attack (default: yes)."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Decides everything random.")
+@click.option("--run-dir", type=click.Path(path_type=Path), help="Where everything goes (default: runs/demo-TIME).")
+@json_option
+def command(
+    workers: int,
+    rounds: int,
+    attack: str,
+    dataset: Path | None,
+    test_from: str,
+    model: str,
+    image_size: int,
+    local_epochs: int,
+    batch_size: int,
+    lr: float,
+    aggregator: str,
+    compare: bool,
+    seed: int,
+    run_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Show the whole system on this machine; with an attack, also what plain averaging would have got."""
+    from fednet.commands.processes import run_federation
+
+    began = time.monotonic()
+    folder = run_dir or Path("runs") / datetime.now(UTC).strftime("demo-%Y%m%d-%H%M%S")
+    if folder.exists() and any(folder.iterdir()):
+        raise BadInput(f"--run-dir {folder}", found="a folder that is not empty", todo="choose another")
+    data = folder / "data"
+    _make_data(dataset, data, workers=workers, seed=seed, size=image_size, test_from=test_from)
+    options = ["--rounds", rounds, "--model", model, "--image-size", image_size, "--local-epochs", local_epochs]
+    options += ["--batch-size", batch_size, "--lr", lr, "--seed", seed, "--pretrained", "no"]
+    malicious = {} if attack == "none" else {workers: ("--attack", attack)}
+    rules = [aggregator]
+    if malicious and compare and aggregator != "fedavg":
+        rules.append("fedavg")
+    histories: dict[str, dict[str, Any]] = {}
+    for rule in rules:
+        title = f"{workers} workers, {rule}" + (f", client{workers} sends {attack} updates" if malicious else "")
+        click.echo(f"\n== {title}", err=as_json)
+        run_federation(
+            folder / rule,
+            data=data,
+            certs=folder / "certs",
+            workers=workers,
+            coordinator_options=[*map(str, options), "--aggregator", rule],
+            worker_options=malicious,
+            shows_coordinator=not as_json,
+        )
+        histories[rule] = json.loads((folder / rule / "history.json").read_text())
+    summary = _summary(histories, attack=attack, folder=folder, seconds=time.monotonic() - began)
+    if as_json:
+        click.echo(json.dumps(summary))
+    else:
+        _print(summary, malicious=f"client{workers}" if malicious else None)
+
+
+def _make_data(dataset: Path | None, data: Path, *, workers: int, seed: int, size: int, test_from: str) -> None:
+    from data.phantoms import write_phantoms
+    from data.splitting import SplitSettings
+
+    if dataset is not None:
+        split_into(data, dataset, SplitSettings(clients=workers, seed=seed, test_from=test_from))
+        return
+    with tempfile.TemporaryDirectory(prefix="fednet-phantoms-") as phantoms:
+        write_phantoms(Path(phantoms), training=360 * workers + 100, testing=300, seed=seed, size=size)
+        split_into(data, Path(phantoms), SplitSettings(clients=workers, seed=seed))
+
+
+def split_into(data: Path, source: Path, settings: SplitSettings) -> None:
+    """Split the data set in `source` into `data`, without a word unless it fails."""
+    from data.discovery import opened_dataset
+    from data.images import MAX_BAD_FRACTION
+    from data.splitting import inspect, plan, write
+
+    data.mkdir(parents=True, exist_ok=True)
+    with opened_dataset(source) as files:
+        readable, skipped = inspect(files, max_bad_fraction=MAX_BAD_FRACTION)
+        write(plan(readable, skipped, settings), data, link=False, force=False)
+
+
+def _summary(histories: dict[str, dict[str, Any]], *, attack: str, folder: Path, seconds: float) -> dict[str, Any]:
+    return {
+        "attack": attack,
+        "folder": str(folder),
+        "seconds": round(seconds, 1),
+        "accuracy": {rule: [each["test"]["accuracy"] for each in h["rounds"]] for rule, h in histories.items()},
+        "macro_f1": {rule: [each["test"]["macro_f1"] for each in h["rounds"]] for rule, h in histories.items()},
+        "rejected": {
+            rule: {
+                str(each["round"]): {u["worker"]: u["reason"] for u in each["updates"] if not u["selected"]}
+                for each in history["rounds"]
+            }
+            for rule, history in histories.items()
+        },
+    }
+
+
+def _print(summary: dict[str, Any], *, malicious: str | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Accuracy on the unseen test set, by round")
+    table.add_column("aggregated by")
+    rules = list(summary["accuracy"])
+    for number in range(1, len(summary["accuracy"][rules[0]]) + 1):
+        table.add_column(str(number), justify="right")
+    for rule in rules:
+        table.add_row(rule, *(f"{value:.3f}" for value in summary["accuracy"][rule]))
+    Console().print(table)
+    if malicious is not None:
+        rejected = [number for number, names in summary["rejected"][rules[0]].items() if malicious in names]
+        click.echo(
+            f"{malicious} sent {summary['attack']} updates: {rules[0]} rejected it in {len(rejected)} of "
+            f"{len(summary['accuracy'][rules[0]])} rounds."
+        )
+        if len(rules) > 1:
+            ours, plain = (summary["accuracy"][rule][-1] for rule in rules)
+            click.echo(f"Under the same attack {rules[0]} ends at {ours:.3f}, plain averaging (fedavg) at {plain:.3f}.")
+    folder = summary["folder"]
+    click.echo(f"Took {summary['seconds']:.0f} s. Everything is in {folder}. To look at it:")
+    click.echo(f"  python cli.py evaluate --model {folder}/{rules[0]}/final.pth --data {folder}/data/server_data/test")
+    click.echo(f"  every round, with each worker's verdict: {folder}/{rules[0]}/history.json")
+    click.echo(f"  what a hospital saw: {folder}/{rules[0]}/client1.log")

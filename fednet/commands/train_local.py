@@ -1,0 +1,123 @@
+"""`cli.py train-local`: the same training code without federation, the baseline to compare with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fednet.commands.options import (
+    device_option,
+    json_option,
+    max_bad_files_option,
+    model_options,
+    pretrained_option,
+    training_options,
+    training_settings,
+    weights_option,
+)
+
+
+@click.command("train-local")
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--server-data",
+    type=click.Path(path_type=Path),
+    default=Path("server_data"),
+    show_default=True,
+    help="Folder with validation/ and test/, judged after every epoch.",
+)
+@model_options
+@click.option("--epochs", type=int, default=10, show_default=True, help="How many.")
+@training_options
+@pretrained_option
+@weights_option
+@click.option("--seed", type=int, default=0, show_default=True, help="Decides everything random.")
+@device_option
+@max_bad_files_option
+@click.option("--save", type=click.Path(path_type=Path), help="Write the model of the best validation here.")
+@json_option
+def command(
+    folders: tuple[Path, ...],
+    server_data: Path,
+    model: str,
+    image_size: int,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    augment: bool,
+    pretrained: str,
+    weights: Path | None,
+    seed: int,
+    device: str,
+    max_bad_files: float,
+    save: Path | None,
+    as_json: bool,
+) -> None:
+    """Train on FOLDERS pooled: one hospital alone, or all of them as if their scans could be in one place."""
+    import torch
+
+    from data.classes import CLASSES
+    from data.images import ScanSet
+    from data.loaders import ScanLoader
+    from fednet.commands import wiring
+    from fednet.config import derived_seed
+    from fednet.tensors import pack
+    from fednet.worker.device import device_from
+    from fednet.worker.training import train
+    from models import checkpoint
+
+    def notice(text: str) -> None:
+        click.echo(text, err=True)
+
+    settings = training_settings(
+        epochs=1, batch_size=batch_size, lr=lr, momentum=momentum, weight_decay=weight_decay, augment=augment
+    )
+    where = device_from(device)
+    network = wiring.new_model(model, seed=seed, pretrained=pretrained, weights=weights, notice=notice)
+    manifest = wiring.manifest_for(network)
+    judge = wiring.ServerJudge(
+        server_data,
+        model=network,
+        manifest=manifest,
+        image_size=image_size,
+        device=where,
+        max_bad_files=max_bad_files,
+        notice=notice,
+    )
+    sets = [
+        wiring.load_scans(folder, image_size=image_size, max_bad_files=max_bad_files, notice=notice)
+        for folder in folders
+    ]
+    pooled = ScanSet(torch.cat([each.images for each in sets]), torch.cat([each.labels for each in sets]), ())
+    data = ScanLoader(pooled, where)
+    history: list[dict[str, Any]] = []
+    for epoch in range(1, epochs + 1):
+        result = train(
+            network,
+            data,
+            settings,
+            seed=derived_seed(seed, "local", epoch),
+            device=where,
+            on_progress=lambda progress: None,
+            should_stop=lambda: False,
+        )
+        judged = judge(pack(network.state_dict(), manifest))
+        history.append({"epoch": epoch, "train_s": result.train_s, "train_loss": result.mean_loss, **judged})
+        test = judged["test"]
+        notice(
+            f"epoch {epoch} of {epochs}: loss {result.mean_loss:.3f}, test accuracy {test['accuracy']:.3f}, "
+            f"macro F1 {test['macro_f1']:.3f}, {result.train_s:.1f} s"
+        )
+        is_best = max(range(epoch), key=lambda i: float(history[i]["validation"]["macro_f1"])) == epoch - 1
+        if save is not None and is_best:
+            facts = checkpoint.CheckpointFacts(model=model, classes=CLASSES, image_size=image_size, round=epoch)
+            checkpoint.save(save, network.state_dict(), facts)
+    if as_json:
+        click.echo(json.dumps({"folders": [str(folder) for folder in folders], "epochs": history}))
+    elif save is not None:
+        click.echo(f"best by validation -> {save}")
