@@ -62,6 +62,7 @@ async def _client(context: ssl.SSLContext, nbytes: int, repeats: int, port: int)
         for start in range(0, nbytes, _PIECE):
             writer.write(payload[: min(_PIECE, nbytes - start)])
             await writer.drain()
+    await reader.read()  # until the server, which has everything now, closes
     writer.close()
 
 

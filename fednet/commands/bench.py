@@ -13,7 +13,6 @@ import click
 
 from fednet.commands.options import json_option
 
-
 _NO_TRAINING = ("--image-size", "32", "--local-epochs", "0", "--pretrained", "no")
 
 

@@ -70,6 +70,7 @@ class Workshop:
         self._tamper = tamper
         self._base = empty_flat(self.manifest)
         self._stop = threading.Event()
+        self._looks_for_saved = True
 
     def new_intake(self, *, nbytes: int, sha256: str) -> Intake:
         """Return an intake that receives a global model into this workshop's buffer.
@@ -109,6 +110,9 @@ class Workshop:
         )
 
     def _trained_before(self, started: RoundStarted) -> tuple[torch.Tensor, SavedTraining] | None:
+        if not self._looks_for_saved:
+            return None  # what this process trained is in its memory; the file matters to the process after it
+        self._looks_for_saved = False
         found = self._own_model.load()
         if found is None or found[0].numel() != self.manifest.total_bytes:
             return None
