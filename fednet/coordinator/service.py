@@ -42,7 +42,6 @@ from fednet.security.identity import Role, identity_of
 from fednet.storage.store import RunStore
 from fednet.tensors import Manifest, bytes_of, digest_of
 from fednet.transport.link import Link
-from fednet.transport.tcp import Listener
 
 log = logging.getLogger("fednet.coordinator")
 
@@ -55,6 +54,13 @@ class Enroller(Protocol):
 
     def enrol(self, name: str, secret: bytes, request_der: bytes, *, peer_address: str, now: datetime) -> bytes:
         """Return the certificate, DER; raises `FednetError` with the reason."""
+
+
+class Listening(Protocol):
+    """Brings peers to `Coordinator.serve_peer` (transport.tcp.Listener)."""
+
+    async def serve(self) -> None:
+        """Go on until cancelled."""
 
 
 Judge = Callable[[torch.Tensor], dict[str, Any]]
@@ -108,7 +114,7 @@ class Coordinator:
         """Ask the run to stop cleanly: it parks, after the commit where one is under way. Call it on the loop."""
         self._desk.events.put_nowait(StopRequested(reason))
 
-    async def run(self, listener: Listener) -> None:
+    async def run(self, listener: Listening) -> None:
         """Serve on a bound listener whose peers come to `serve_peer`, until the run has finished.
 
         Raises `RunParked` when it stopped before its last round, `StorageError` when the disk is full.

@@ -1,0 +1,76 @@
+from dataclasses import fields
+from typing import Any
+
+import msgpack
+import pytest
+
+from fednet.errors import RemoteProtocolError
+from fednet.protocol import messages
+from fednet.protocol.frames import HEADER_BYTES, Kind, decode_header
+from fednet.protocol.messages import Heartbeat, Message, Progress, decode_message
+
+SAMPLES: dict[str, Any] = {
+    "round": 3,
+    "sha256": "ab" * 32,
+    "manifest": "cd" * 32,
+    "training": {"local_epochs": 1},
+    "settings": {"model": "resnet18"},
+    "metrics": {"accuracy": 0.5},
+    "secret": b"s" * 32,
+    "request": b"r",
+    "certificate": b"c",
+    "answer_wanted": True,
+    "fraction": 0.5,
+    "weight": 0.25,
+}
+NUMBERS = {"heartbeat_s", "remaining_s", "images_per_s", "loss", "train_s"}
+TEXTS = {"software", "run", "worker", "name", "device", "code", "reason", "verdict", "text"}
+
+
+def sample(cls: type[Message]) -> Message:
+    values = {}
+    for field in fields(cls):
+        fallback: Any = 1.5 if field.name in NUMBERS else "text" if field.name in TEXTS else 7
+        values[field.name] = SAMPLES.get(field.name, fallback)
+    return cls(**values)
+
+
+ALL = [
+    cls for cls in vars(messages).values() if isinstance(cls, type) and issubclass(cls, Message) and cls is not Message
+]
+
+
+def test_every_kind_but_the_chunk_has_a_message() -> None:
+    assert {cls.kind for cls in ALL} == set(Kind) - {Kind.CHUNK}
+
+
+@pytest.mark.parametrize("cls", ALL, ids=lambda cls: cls.__name__)
+def test_a_message_survives_the_wire(cls: type[Message]) -> None:
+    before = sample(cls)
+    frame = before.encode()
+    header = decode_header(frame[:HEADER_BYTES])
+    assert decode_message(header.kind, frame[HEADER_BYTES:]) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"round": "3"}, "PROGRESS.round is str"),
+        ({"round": True}, "PROGRESS.round is bool"),
+        ({"round": 0}, "must be 1 to"),
+        ({"fraction": 1}, "PROGRESS.fraction is int"),
+        ({"fraction": 1.5}, "must be 0.0 to 1.0"),
+        ({"loss": float("nan")}, "PROGRESS.loss is nan"),
+        ({"loss": float("inf")}, "PROGRESS.loss is inf"),
+        ({"extra": 1}, "missing or unknown fields: extra"),
+    ],
+)
+def test_a_field_out_of_place_is_named(change: dict[str, Any], complaint: str) -> None:
+    document = {"round": 1, "fraction": 0.5, "remaining_s": 1.0, "images_per_s": 1.0, "loss": 1.0} | change
+    with pytest.raises(RemoteProtocolError, match=complaint):
+        decode_message(Progress.kind, msgpack.packb(document))
+
+
+def test_a_missing_field_is_named() -> None:
+    with pytest.raises(RemoteProtocolError, match="answer_wanted"):
+        decode_message(Heartbeat.kind, msgpack.packb({}))

@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from fednet.config import WorkerName
+from fednet.errors import CredentialError
+from fednet.security.authority import create_authority, open_authority, read_certificate
+from fednet.security.identity import identity_of
+from tests.security.certs import DAY, NOW, authority_in
+
+
+def request(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, name: str = "liar") -> bytes:
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    built = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return built.public_bytes(serialization.Encoding.DER)
+
+
+def test_an_authority_is_opened_again(tmp_path: Path) -> None:
+    made = create_authority(tmp_path, now=NOW)
+    assert open_authority(tmp_path).certificate == made.certificate
+
+
+def test_a_second_authority_never_replaces_the_first(tmp_path: Path) -> None:
+    create_authority(tmp_path, now=NOW)
+    with pytest.raises(CredentialError, match="exists already"):
+        create_authority(tmp_path, now=NOW)
+
+
+def test_no_authority_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(CredentialError, match="certs init"):
+        open_authority(tmp_path)
+
+
+def test_the_name_is_the_authoritys_not_the_requests(tmp_path: Path) -> None:
+    authority = create_authority(tmp_path, now=NOW)
+    certificate = authority.sign_worker(request(ec.generate_private_key(ec.SECP256R1())), WorkerName("good"), now=NOW)
+    assert identity_of(certificate).name == "good"
+    assert b"liar" not in certificate
+
+
+def test_a_request_signed_by_another_key_is_refused(tmp_path: Path) -> None:
+    good = bytearray(request(ec.generate_private_key(ec.SECP256R1())))
+    good[-1] ^= 1
+    with pytest.raises(CredentialError):
+        create_authority(tmp_path, now=NOW).sign_worker(bytes(good), WorkerName("x"), now=NOW)
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", bytes(500)])
+def test_garbage_is_no_request(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(CredentialError):
+        create_authority(tmp_path, now=NOW).sign_worker(data, WorkerName("x"), now=NOW)
+
+
+def test_weak_keys_are_refused(tmp_path: Path) -> None:
+    weak = request(rsa.generate_private_key(public_exponent=65537, key_size=1024))  # noqa: S505 - it must be refused
+    with pytest.raises(CredentialError, match="P-256"):
+        create_authority(tmp_path, now=NOW).sign_worker(weak, WorkerName("x"), now=NOW)
+
+
+def test_keys_are_for_their_owner_alone(tmp_path: Path) -> None:
+    authority_in(tmp_path)
+    for path in (tmp_path / "authority" / "ca.key", tmp_path / "coordinator" / "key.pem"):
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    authority_in(tmp_path)
+    (tmp_path / "authority" / "ca.key").chmod(0o644)
+    with pytest.raises(CredentialError, match="chmod 600"):
+        open_authority(tmp_path)
+
+
+def test_the_coordinators_certificate_is_renewed_for_a_new_host_or_when_it_grows_old(tmp_path: Path) -> None:
+    authority = authority_in(tmp_path)
+    path = tmp_path / "coordinator" / "cert.pem"
+    first = read_certificate(path)
+    authority.ensure_coordinator(["localhost"], now=NOW)
+    assert read_certificate(path) == first
+    authority.ensure_coordinator(["centre.example", "192.0.2.7"], now=NOW)
+    second = read_certificate(path)
+    names = second.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "centre.example" in names.get_values_for_type(x509.DNSName)
+    authority.ensure_coordinator(["centre.example"], now=NOW + 350 * DAY)
+    assert read_certificate(path) != second

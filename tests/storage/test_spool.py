@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from fednet.errors import StorageError
+from fednet.storage.spool import SpoolFile, SpoolRows, clear_spool, read_spooled
+
+
+def spooled(path: Path, data: bytes) -> Path:
+    file = SpoolFile(path, len(data))
+    file.keep(0, memoryview(data))
+    file.sync()
+    file.close()
+    return path
+
+
+def test_chunks_land_at_their_place(tmp_path: Path) -> None:
+    file = SpoolFile(tmp_path / "round" / "u", 10)
+    file.keep(4, memoryview(b"456789"))
+    file.keep(0, memoryview(b"0123"))
+    file.sync()
+    file.close()
+    assert (tmp_path / "round" / "u").read_bytes() == b"0123456789"
+
+
+def test_room_is_taken_before_the_first_byte(tmp_path: Path) -> None:
+    SpoolFile(tmp_path / "u", 5000).close()
+    assert (tmp_path / "u").stat().st_size == 5000
+
+
+def test_rows_are_read_by_columns(tmp_path: Path) -> None:
+    matrix = torch.arange(20, dtype=torch.float32).view(2, 10)
+    paths = [spooled(tmp_path / str(i), row.numpy().tobytes() + b"tail") for i, row in enumerate(matrix)]
+    rows = SpoolRows(paths, width=10)
+    out = torch.empty(2, 4)
+    rows.read(3, 7, out)
+    rows.close()
+    assert torch.equal(out, matrix[:, 3:7])
+
+
+def test_the_rest_of_an_update_is_read_from_an_offset(tmp_path: Path) -> None:
+    into = torch.empty(4, dtype=torch.uint8)
+    read_spooled(spooled(tmp_path / "u", bytes(range(10))), into, offset=6)
+    assert into.tolist() == [6, 7, 8, 9]
+
+
+def test_a_spooled_update_that_ends_early_is_named(tmp_path: Path) -> None:
+    path = spooled(tmp_path / "u", b"short")
+    with pytest.raises(StorageError, match="ends 3 bytes early"):
+        read_spooled(path, torch.empty(8, dtype=torch.uint8), offset=0)
+
+
+def test_a_missing_update_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be read"):
+        SpoolRows([tmp_path / "nothing"], width=1)
+
+
+def test_clearing_twice_is_no_error(tmp_path: Path) -> None:
+    spooled(tmp_path / "round" / "u", b"x")
+    clear_spool(tmp_path / "round")
+    clear_spool(tmp_path / "round")
+    assert not (tmp_path / "round").exists()

@@ -1,0 +1,93 @@
+from typing import Any
+
+import pytest
+
+from fednet.config import (
+    RunSettings,
+    TrainingSettings,
+    WorkerConsent,
+    automatic_byzantine,
+    automatic_quorum,
+    derived_seed,
+    fewest_updates,
+    run_settings_from,
+    worker_name,
+)
+from fednet.errors import BadInput
+
+
+def settings(**changes: Any) -> RunSettings:
+    fields: dict[str, Any] = {"model": "small-cnn", "image_size": 64, "classes": ("a", "b"), "workers": 5, "quorum": 4}
+    return RunSettings(**(fields | changes))
+
+
+@pytest.mark.parametrize(("workers", "expected"), [(1, 0), (2, 0), (3, 0), (4, 0), (5, 1), (7, 1), (10, 2), (20, 4)])
+def test_automatic_f_is_a_fifth_within_krums_condition(workers: int, expected: int) -> None:
+    assert automatic_byzantine(workers) == expected
+    assert expected == 0 or workers >= 2 * expected + 3
+
+
+@pytest.mark.parametrize(("workers", "byzantine"), [(5, 1), (10, 2), (4, 0), (1, 0), (100, 20)])
+def test_automatic_quorum_never_falls_below_krums_condition(workers: int, byzantine: int) -> None:
+    assert fewest_updates(byzantine) <= automatic_quorum(workers, byzantine) <= workers
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"image_size": 8},
+        {"rounds": 0},
+        {"byzantine": 2},
+        {"byzantine": -1},
+        {"quorum": 6},
+        {"quorum": 0},
+        {"byzantine": 1, "quorum": 4},
+        {"deadline_s": 0.0},
+        {"deadline_s": float("nan")},
+        {"seed": -1},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(BadInput):
+        settings(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"local_epochs": -1}, {"batch_size": 0}, {"learning_rate": 0.0}, {"learning_rate": float("inf")}]
+)
+def test_training_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(BadInput):
+        TrainingSettings(**wrong)
+
+
+def test_settings_survive_being_stored() -> None:
+    before = settings(training=TrainingSettings(learning_rate=0.5))
+    assert run_settings_from(before.to_dict()) == before
+
+
+def test_stored_settings_with_an_unknown_key_are_refused() -> None:
+    with pytest.raises(BadInput):
+        run_settings_from(settings().to_dict() | {"surprise": 1})
+
+
+def test_differences_name_the_setting_and_both_values() -> None:
+    assert settings().differences(settings(seed=3)) == ["seed: 0, not 3"]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../x", ".hidden", "x" * 64, "a b", "<script>", "ü"])
+def test_names_that_are_no_file_names_are_refused(name: str) -> None:
+    with pytest.raises(BadInput):
+        worker_name(name)
+
+
+def test_derived_seeds_share_nothing() -> None:
+    assert len({derived_seed(seed, "train", worker, 1) for seed in (0, 1) for worker in ("a", "b")}) == 4
+    assert derived_seed(7, "x") == derived_seed(7, "x") < 2**63
+
+
+def test_consent_names_what_goes_too_far() -> None:
+    consent = WorkerConsent(model="resnet18", max_local_epochs=2, max_learning_rate=0.1)
+    assert consent.objection(model="resnet18", training=TrainingSettings()) is None
+    assert "--model" in str(consent.objection(model="small-cnn", training=TrainingSettings()))
+    assert "--max-epochs" in str(consent.objection(model="resnet18", training=TrainingSettings(local_epochs=3)))
+    assert "--max-lr" in str(consent.objection(model="resnet18", training=TrainingSettings(learning_rate=0.2)))
