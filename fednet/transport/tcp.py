@@ -61,6 +61,11 @@ class Listener:
                         connection, address = await loop.sock_accept(self._socket)
                         peers.create_task(self._serve_peer(connection, f"{address[0]}:{address[1]}", address[0]))
         finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give the address back."""
+        if self._socket is not None:
             self._socket.close()
 
     async def _serve_peer(self, connection: socket.socket, peer: str, address: str) -> None:

@@ -146,6 +146,8 @@ class Worker:
                 welcome = await link.receive()
         except TimeoutError as exc:
             raise ConnectionLost(f"{link.peer} sent no welcome within {WELCOME_TIMEOUT_S:.0f} s") from exc
+        except ConnectionLost as exc:  # TLS 1.3: a refused certificate looks like this from here
+            raise ConnectionLost(f"{exc} before a welcome (if that goes on: its log says why)") from exc.__cause__
         if isinstance(welcome, Goodbye):
             return SessionEnded(welcome.code, welcome.reason)
         assert isinstance(welcome, Welcome)

@@ -1,0 +1,241 @@
+from typing import Any
+
+import pytest
+
+from fednet.config import RunSettings, WorkerName
+from fednet.coordinator.round import (
+    TRANSITIONS,
+    Aggregate,
+    AggregationFailed,
+    CommitRound,
+    EvaluateModel,
+    Event,
+    FinishRun,
+    ModelDelivered,
+    ModelEvaluated,
+    ParkRun,
+    Phase,
+    RoundCommitted,
+    Rounds,
+    SendModel,
+    StartRound,
+    StopRequested,
+    TimePassed,
+    UpdatesAggregated,
+    UpdateStored,
+    WorkerJoined,
+    WorkerLeft,
+    WorkerLost,
+)
+
+A, B, C, D, E = (WorkerName(f"client{i}") for i in range(1, 6))
+
+
+def rounds(known: tuple[WorkerName, ...] = (), first: int = 1, **changes: Any) -> Rounds:
+    fields: dict[str, Any] = {
+        "model": "m",
+        "image_size": 64,
+        "classes": ("a",),
+        "workers": 3,
+        "quorum": 2,
+        "rounds": 2,
+        "deadline_s": 100.0,
+        "patience_s": 50.0,
+    }
+    return Rounds(RunSettings(**(fields | changes)), first_round=first, known_workers=known, grace_s=10.0, now=0.0)
+
+
+def play(machine: Rounds, *events: Event, now: float = 0.0) -> list[Any]:
+    return [command for event in events for command in machine.handle(event, now=now)]
+
+
+def started(**changes: Any) -> Rounds:
+    machine = rounds(**changes)
+    play(machine, WorkerJoined(A), WorkerJoined(B), WorkerJoined(C))
+    return machine
+
+
+def stored(*workers: WorkerName, number: int = 1) -> list[Event]:
+    return [UpdateStored(worker, number) for worker in workers]
+
+
+FINISHING: list[Event] = [UpdatesAggregated(), ModelEvaluated(), RoundCommitted()]
+
+
+def test_the_run_starts_when_all_have_joined() -> None:
+    machine = rounds()
+    assert play(machine, WorkerJoined(B), WorkerJoined(A)) == []
+    assert play(machine, WorkerJoined(C)) == [StartRound(1), SendModel(A, 1), SendModel(B, 1), SendModel(C, 1)]
+
+
+def test_a_fresh_run_waits_for_its_workers_however_long() -> None:
+    machine = rounds()
+    play(machine, WorkerJoined(A), WorkerJoined(B))
+    assert machine.wake_at(now=0.0) is None
+    assert play(machine, TimePassed(), now=1e9) == []
+
+
+def test_a_round_goes_through_its_phases_in_order() -> None:
+    machine = started()
+    phases = [machine.phase]
+    for event in [*(ModelDelivered(w, 1) for w in (A, B, C)), *stored(A, B, C), *FINISHING]:
+        play(machine, event)
+        phases.append(machine.phase)
+    assert list(dict.fromkeys(phases)) == [
+        Phase.DISTRIBUTING,
+        Phase.COLLECTING,
+        Phase.AGGREGATING,
+        Phase.EVALUATING,
+        Phase.COMMITTING,
+    ]
+    assert machine.round_number == 2
+
+
+def test_a_round_closes_when_every_worker_has_delivered_and_sums_in_worker_order() -> None:
+    machine = started()
+    assert play(machine, *stored(C, A)) == []
+    assert play(machine, *stored(B)) == [Aggregate(1, (A, B, C))]
+    assert play(machine, UpdatesAggregated()) == [EvaluateModel(1)]
+    assert play(machine, ModelEvaluated()) == [CommitRound(1)]
+    assert play(machine, RoundCommitted())[0] == StartRound(2)
+
+
+def test_the_last_round_finishes_the_run() -> None:
+    machine = started(rounds=1)
+    assert play(machine, *stored(A, B, C), *FINISHING)[-1] == FinishRun()
+    assert machine.is_over
+
+
+def test_a_lost_worker_is_awaited_for_its_grace_and_no_longer() -> None:
+    machine = started()
+    play(machine, *stored(A, B))
+    assert play(machine, WorkerLost(C), now=5.0) == []
+    assert machine.wake_at(now=5.0) == 15.0
+    assert play(machine, TimePassed(), now=14.9) == []
+    assert play(machine, TimePassed(), now=15.0) == [Aggregate(1, (A, B))]
+
+
+def test_a_worker_that_comes_back_in_time_is_sent_the_model_again_and_counts() -> None:
+    machine = started()
+    play(machine, *stored(A, B), WorkerLost(C), now=5.0)
+    assert play(machine, WorkerJoined(C), now=8.0) == [SendModel(C, 1)]
+    assert play(machine, TimePassed(), now=20.0) == []
+    assert play(machine, *stored(C), now=21.0) == [Aggregate(1, (A, B, C))]
+
+
+def test_a_worker_that_delivered_is_not_asked_again() -> None:
+    machine = started()
+    play(machine, *stored(C), WorkerLost(C))
+    assert play(machine, WorkerJoined(C)) == []
+
+
+def test_a_worker_that_left_is_not_awaited() -> None:
+    machine = started()
+    assert play(machine, *stored(A, B), WorkerLeft(C)) == [Aggregate(1, (A, B))]
+
+
+def test_at_the_deadline_a_quorum_is_enough() -> None:
+    machine = started()
+    play(machine, *stored(A, B))
+    assert machine.wake_at(now=0.0) == 100.0
+    assert play(machine, TimePassed(), now=99.9) == []
+    assert play(machine, TimePassed(), now=100.0) == [Aggregate(1, (A, B))]
+
+
+def test_below_quorum_the_round_keeps_its_number_and_updates_and_then_parks() -> None:
+    machine = started()
+    play(machine, *stored(A))
+    assert play(machine, TimePassed(), now=100.0) == []
+    assert machine.round_number == 1
+    assert machine.delivered == {A}
+    assert machine.wake_at(now=100.0) == 150.0
+    parked = play(machine, TimePassed(), now=150.0)
+    assert len(parked) == 1 and isinstance(parked[0], ParkRun)
+    assert "1 of at least 2 workers delivered" in parked[0].reason
+
+
+def test_past_the_deadline_the_quorum_closes_the_round_at_once() -> None:
+    machine = started()
+    play(machine, *stored(A))
+    play(machine, TimePassed(), now=100.0)
+    assert play(machine, *stored(B), now=120.0) == [Aggregate(1, (A, B))]
+
+
+def test_a_late_update_is_refused_and_enters_no_round() -> None:
+    machine = started()
+    play(machine, *stored(A, B, C))
+    assert "too late" in str(machine.refusal(A, 1))
+    play(machine, *FINISHING)
+    assert "too late" in str(machine.refusal(A, 1))
+    assert play(machine, UpdateStored(A, 1)) == []
+    assert machine.delivered == frozenset()
+
+
+def test_a_stranger_has_no_part_in_a_round() -> None:
+    assert "not part of" in str(started().refusal(E, 1))
+
+
+def test_an_update_counts_once_however_often_it_is_reported() -> None:
+    machine = started()
+    play(machine, *stored(A, A, A, B))
+    assert machine.delivered == {A, B}
+    assert machine.phase is Phase.DISTRIBUTING
+
+
+def test_f_is_never_lowered_because_workers_went_missing() -> None:
+    machine = rounds(workers=5, byzantine=1, quorum=5)
+    play(machine, *(WorkerJoined(worker) for worker in (A, B, C, D, E)))
+    play(machine, *stored(A, B, C, D), WorkerLost(E))
+    assert play(machine, TimePassed(), now=90.0) == []
+    assert isinstance(play(machine, TimePassed(), now=150.0)[0], ParkRun)
+
+
+def test_a_failed_aggregation_parks_with_its_reason() -> None:
+    machine = started()
+    play(machine, *stored(A, B, C))
+    assert play(machine, AggregationFailed("two are faulty")) == [ParkRun("two are faulty")]
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_a_stop_parks_at_once_while_waiting_or_collecting(collecting: bool) -> None:
+    machine = started() if collecting else rounds()
+    assert play(machine, StopRequested("stopped by SIGINT")) == [ParkRun("stopped by SIGINT")]
+
+
+def test_a_stop_while_aggregating_lets_the_round_be_committed_first() -> None:
+    machine = started()
+    play(machine, *stored(A, B, C))
+    assert play(machine, StopRequested("stopped")) == []
+    assert play(machine, *FINISHING) == [EvaluateModel(1), CommitRound(1), ParkRun("stopped")]
+
+
+def test_the_next_round_starts_with_a_quorum_once_nobody_is_awaited() -> None:
+    machine = started()
+    play(machine, *stored(A, B, C), WorkerLost(C), *FINISHING)
+    assert machine.phase is Phase.WAITING
+    assert play(machine, TimePassed(), now=10.0)[0] == StartRound(2)
+
+
+def test_a_resumed_run_waits_for_the_workers_it_had_and_then_goes_on_with_a_quorum() -> None:
+    machine = rounds(known=(A, B, C), first=2)
+    assert play(machine, WorkerJoined(A), WorkerJoined(B), now=1.0) == []
+    assert machine.wake_at(now=1.0) == 10.0
+    assert play(machine, TimePassed(), now=10.0)[0] == StartRound(2)
+
+
+def test_a_resumed_run_without_a_quorum_parks_after_its_patience() -> None:
+    machine = rounds(known=(A, B, C), first=2)
+    assert isinstance(play(machine, WorkerJoined(A), TimePassed(), now=50.0)[0], ParkRun)
+
+
+def test_a_full_cohort_admits_nobody_else_but_those_in_it() -> None:
+    machine = started()
+    assert not machine.admits(D, now=0.0)
+    assert machine.admits(A, now=0.0)
+    play(machine, WorkerLost(A), now=0.0)
+    assert not machine.admits(D, now=5.0)
+    assert machine.admits(D, now=11.0)
+
+
+def test_every_phase_but_the_last_two_can_be_left() -> None:
+    assert {phase for phase, _ in TRANSITIONS} == set(Phase) - {Phase.FINISHED, Phase.PARKED}

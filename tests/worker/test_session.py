@@ -1,0 +1,158 @@
+from typing import Any
+
+import pytest
+
+from fednet.config import TrainingSettings, WorkerConsent
+from fednet.errors import RemoteProtocolError
+from fednet.protocol.messages import (
+    Goodbye,
+    Hello,
+    ModelWanted,
+    RoundClosed,
+    RoundStarted,
+    RunStatus,
+    UpdateAccepted,
+    UpdateOffered,
+    UpdateRefused,
+    UpdateWanted,
+)
+from fednet.worker.session import (
+    BeginTask,
+    Heard,
+    Leave,
+    LinkLost,
+    ModelReceived,
+    ReceiveModel,
+    Send,
+    SendUpdate,
+    SessionEnded,
+    ShowNotice,
+    ShowRound,
+    Stage,
+    Train,
+    UpdateSaved,
+    WorkerSession,
+)
+
+TRAINING: dict[str, Any] = {"local_epochs": 1, "batch_size": 8, "learning_rate": 0.1}
+SAVED = UpdateSaved(round=1, nbytes=10, sha256="cd" * 32, samples=5, train_s=1.0, loss=0.5)
+
+
+def round_started(number: int = 1, **changes: Any) -> RoundStarted:
+    fields: dict[str, Any] = {
+        "round": number,
+        "rounds": 3,
+        "transfer": number,
+        "nbytes": 10,
+        "sha256": "ab" * 32,
+        "training": TRAINING,
+        "seed": 0,
+        "remaining_s": 60.0,
+    }
+    return RoundStarted(**(fields | changes))
+
+
+def session(**consent: Any) -> WorkerSession:
+    return WorkerSession(model="small-cnn", consent=WorkerConsent(**consent))
+
+
+def offered(commands: list[Any]) -> UpdateOffered:
+    assert len(commands) == 1 and isinstance(commands[0], Send) and isinstance(commands[0].message, UpdateOffered)
+    return commands[0].message
+
+
+def trained() -> WorkerSession:
+    worker = session()
+    worker.handle(Heard(round_started()))
+    worker.handle(ModelReceived(1))
+    return worker
+
+
+def test_a_round_is_received_trained_and_offered() -> None:
+    worker = session()
+    started = round_started()
+    assert worker.handle(Heard(started)) == [BeginTask(started), ReceiveModel(started)]
+    assert worker.handle(ModelReceived(1)) == [Train(started, TrainingSettings(**TRAINING))]
+    offer = offered(worker.handle(SAVED))
+    assert (offer.round, offer.sha256, offer.samples) == (1, "cd" * 32, 5)
+    wanted = UpdateWanted(round=1, transfer=offer.transfer, offset=4)
+    assert worker.handle(Heard(wanted)) == [SendUpdate(offer.transfer, 4)]
+    worker.handle(Heard(UpdateAccepted(round=1)))
+    assert worker.stage is Stage.DELIVERED
+
+
+def test_a_trained_update_is_offered_again_after_a_reconnect_and_not_trained_again() -> None:
+    worker = trained()
+    first = offered(worker.handle(SAVED))
+    worker.handle(LinkLost())
+    again = worker.handle(Heard(round_started(transfer=77)))
+    assert again[0] == Send(ModelWanted(round=1, transfer=77, offset=10))
+    second = offered(again[1:])
+    assert second.sha256 == first.sha256
+    assert second.transfer != first.transfer
+
+
+def test_training_goes_on_while_the_link_is_away_and_the_update_waits_for_it() -> None:
+    worker = trained()
+    worker.handle(LinkLost())
+    assert worker.handle(SAVED) == []
+    commands = worker.handle(Heard(round_started()))
+    assert isinstance(commands[0], Send) and isinstance(commands[0].message, ModelWanted)
+    offered(commands[1:])
+
+
+def test_a_broken_download_is_taken_up_and_not_begun_anew() -> None:
+    worker = session()
+    worker.handle(Heard(round_started()))
+    worker.handle(LinkLost())
+    again = round_started(transfer=9)
+    assert worker.handle(Heard(again)) == [ReceiveModel(again)]
+
+
+def test_a_new_round_drops_the_task_before_it() -> None:
+    worker = trained()
+    started = round_started(2)
+    assert worker.handle(Heard(started)) == [BeginTask(started), ReceiveModel(started)]
+    assert worker.handle(SAVED) == []
+    assert worker.handle(ModelReceived(1)) == []
+
+
+def test_the_same_round_with_another_model_is_another_task() -> None:
+    worker = trained()
+    other = round_started(sha256="ef" * 32)
+    assert worker.handle(Heard(other)) == [BeginTask(other), ReceiveModel(other)]
+
+
+@pytest.mark.parametrize("training", [{"local_epochs": 100}, {"learning_rate": 5.0}])
+def test_what_goes_beyond_consent_is_declined_with_the_reason(training: dict[str, Any]) -> None:
+    commands = session().handle(Heard(round_started(training=TRAINING | training)))
+    assert len(commands) == 1 and isinstance(commands[0], Leave)
+    assert "agreed" in commands[0].reason
+
+
+@pytest.mark.parametrize("training", [{"surprise": 1}, {"batch_size": 0}, {"batch_size": "8"}])
+def test_training_settings_that_cannot_be_used_are_the_peers_fault(training: dict[str, Any]) -> None:
+    with pytest.raises(RemoteProtocolError):
+        session().handle(Heard(round_started(training=TRAINING | training)))
+
+
+def test_an_answer_to_nothing_is_the_peers_fault() -> None:
+    with pytest.raises(RemoteProtocolError, match="answers nothing"):
+        session().handle(Heard(UpdateWanted(round=1, transfer=1, offset=0)))
+    with pytest.raises(RemoteProtocolError):
+        session().handle(Heard(Hello(software="odd")))
+
+
+def test_a_refused_update_says_why() -> None:
+    worker = trained()
+    worker.handle(SAVED)
+    assert worker.handle(Heard(UpdateRefused(round=1, code="late", reason="too late"))) == [
+        ShowNotice("round 1: the update was not taken: too late")
+    ]
+
+
+def test_news_are_shown() -> None:
+    closed = RoundClosed(round=1, verdict="selected", reason="selected", weight=0.2, metrics={})
+    assert session().handle(Heard(closed)) == [ShowRound(closed)]
+    assert session().handle(Heard(RunStatus(text="waiting"))) == [ShowNotice("waiting")]
+    assert session().handle(Heard(Goodbye(code="finished", reason="done"))) == [SessionEnded("finished", "done")]
