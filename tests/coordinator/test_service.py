@@ -1,0 +1,226 @@
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fednet.config import TrainingSettings, WorkerConsent
+from fednet.errors import ConnectionLost, Refused, RunParked, TrainingError
+from fednet.protocol.messages import RoundClosed
+from fednet.simulate.attacks import nan, sign_flip
+from fednet.tensors import parameters_of
+from fednet.worker import service as worker_service
+from fednet.worker.workshop import Workshop
+from tests.federation import Federation, Notes, manifest, settings
+from tests.worker.fakes import MemoryOwnModel, TinyData
+
+
+@pytest.fixture(autouse=True)
+def workers_come_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_service, "FIRST_RETRY_S", 0.01)
+
+
+async def test_a_run_goes_to_its_end_and_learns(tmp_path: Path) -> None:
+    training = TrainingSettings(local_epochs=4, batch_size=8, learning_rate=0.05)
+    federation = Federation(tmp_path, run_settings=settings(rounds=4, training=training))
+    notes = Notes()
+    await federation.run(federation.worker(1, notes=notes), federation.worker(2), federation.worker(3))
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    losses = [each["test"]["loss"] for each in history["rounds"]]
+    assert len(losses) == 4
+    assert losses[-1] < losses[0]
+    assert [closed.round for closed in notes.closed] == [1, 2, 3, 4]
+    assert {closed.verdict for closed in notes.closed} == {"selected"}
+    for name in ("final.pth", "best.pth", "checkpoints/round-0004.pth"):
+        assert (tmp_path / "run" / name).exists()
+    assert not (tmp_path / "run" / "spool" / "round-0004").exists()
+
+
+async def test_best_is_chosen_by_validation_alone(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, run_settings=settings(rounds=3))
+    marks = iter([(0.5, 0.1), (0.9, 0.2), (0.7, 0.99)])
+
+    def marked(flat: torch.Tensor) -> dict[str, dict[str, float]]:
+        validation, test = next(marks)
+        return {
+            "validation": {"macro_f1": validation, "loss": 1.0, "accuracy": validation},
+            "test": {"macro_f1": test, "loss": 1.0, "accuracy": test},
+        }
+
+    federation.coordinator._judge = marked
+    await federation.run(*(federation.worker(number) for number in (1, 2, 3)))
+    run = tmp_path / "run"
+    assert json.loads((run / "history.json").read_text())["best_round"] == 2
+    assert (run / "best.pth").read_bytes() == (run / "checkpoints" / "round-0002.pth").read_bytes()
+
+
+@pytest.mark.parametrize("attack", [sign_flip, nan])
+async def test_a_malicious_worker_is_rejected_in_every_round_and_told_why(tmp_path: Path, attack: object) -> None:
+    federation = Federation(tmp_path, run_settings=settings(workers=5, byzantine=1, quorum=5))
+    notes = Notes()
+    liar = federation.worker(5, notes=notes, tamper=attack)  # type: ignore[arg-type]  # parametrised
+    await federation.run(liar, *(federation.worker(number) for number in (1, 2, 3, 4)))
+    assert [closed.verdict for closed in notes.closed] == ["rejected", "rejected"]
+    assert all("rejected" in closed.reason for closed in notes.closed)
+    for document in federation.notes.documents:
+        assert [entry["worker"] for entry in document["updates"] if not entry["selected"]] == ["client5"]
+
+
+async def test_more_liars_than_f_park_the_run_and_are_named(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, run_settings=settings(workers=5, byzantine=1, quorum=5))
+    liars = [federation.worker(number, tamper=nan) for number in (4, 5)]
+    with pytest.raises(RunParked, match="client4, client5"):
+        await federation.run(*liars, *(federation.worker(number) for number in (1, 2, 3)))
+
+
+async def test_broken_links_change_nothing_and_train_nothing_twice(tmp_path: Path) -> None:
+    undisturbed = Federation(tmp_path / "a")
+    await undisturbed.run(*(undisturbed.worker(number) for number in (1, 2, 3)))
+
+    federation = Federation(tmp_path / "b")
+    own = MemoryOwnModel()
+
+    def cut_when_trained(made: Workshop) -> Workshop:
+        work = made.work
+
+        def and_cut(*arguments: object) -> object:
+            result = work(*arguments)  # type: ignore[arg-type]  # passed through
+            link = federation.links["client2"][-1]
+            link._loop.call_soon_threadsafe(link.abort, "cut by a test")
+            return result
+
+        made.work = and_cut  # type: ignore[method-assign, assignment]  # cuts the link when training is done
+        return made
+
+    flaky = federation.worker(2, own=own, workshop=cut_when_trained)
+    await federation.run(federation.worker(1), flaky, federation.worker(3))
+    assert len(federation.links["client2"]) == 3
+    assert own.writes == 2
+    assert federation.model() == undisturbed.model()
+
+
+async def test_a_resumed_run_gives_the_model_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole = Federation(tmp_path / "a", run_settings=settings(rounds=3))
+    await whole.run(*(whole.worker(number) for number in (1, 2, 3)))
+
+    first = Federation(tmp_path / "b", run_settings=settings(rounds=3))
+    notes = Notes()
+
+    def stop_after_two(closed: RoundClosed) -> None:
+        if closed.round == 2:
+            first.coordinator.stop("stopped by a test")
+
+    notes.round_closed = stop_after_two  # type: ignore[method-assign]  # stops the run between rounds
+    with pytest.raises(RunParked, match="stopped by a test"):
+        await first.run(first.worker(1, notes=notes), first.worker(2), first.worker(3))
+    second = Federation(tmp_path / "b", run_settings=settings(rounds=3))
+    await second.run(*(second.worker(number) for number in (1, 2, 3)))
+    assert [document["round"] for document in second.notes.documents] == [3]
+    assert second.model() == whole.model()
+
+
+async def test_a_run_goes_on_with_a_quorum_when_a_site_is_gone(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, grace_s=0.1)
+    broken = federation.worker(3, data=TinyData(poison=float("nan")))
+    failing = asyncio.create_task(broken.run())
+    await federation.run(federation.worker(1), federation.worker(2))
+    with pytest.raises(TrainingError):
+        await failing
+    assert [len(document["updates"]) for document in federation.notes.documents] == [2, 2]
+
+
+async def test_a_second_worker_of_the_same_name_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    federation = Federation(tmp_path)
+    first, impostor = federation.worker(1), federation.worker(1)
+    running = asyncio.create_task(federation.run(first, federation.worker(2), federation.worker(3)))
+    await federation.is_open.wait()
+    while "client1" not in federation.coordinator._sessions:  # noqa: ASYNC110 - no event tells of it
+        await asyncio.sleep(0)
+    with pytest.raises(Refused, match="connected already"):
+        await impostor.run()
+    await running
+    assert len(federation.notes.documents) == 2
+
+
+async def test_a_worker_too_many_is_refused(tmp_path: Path) -> None:
+    federation = Federation(tmp_path)
+    fourth = federation.worker(4)
+    running = asyncio.create_task(federation.run(*(federation.worker(number) for number in (1, 2, 3))))
+    await federation.is_open.wait()
+    while len(federation.coordinator._rounds.connected) < 3:  # noqa: ASYNC110 - no event tells of it
+        await asyncio.sleep(0)
+    with pytest.raises(Refused, match="has its 3 workers"):
+        await fourth.run()
+    await running
+
+
+async def test_a_worker_with_another_model_is_refused_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = Federation(tmp_path)
+
+    def another(made: Workshop) -> Workshop:
+        made.manifest = type(made.manifest)(made.manifest.specs[:-1])
+        return made
+
+    odd = federation.worker(1, workshop=another)
+    running = asyncio.create_task(federation.coordinator.run(federation))
+    with pytest.raises(Refused, match="another layout"):
+        await odd.run()
+    federation.coordinator.stop("done")
+    with pytest.raises(RunParked):
+        await running
+    federation.store.close()
+
+
+async def test_a_worker_declines_what_it_did_not_agree_to(tmp_path: Path) -> None:
+    federation = Federation(tmp_path)
+    careful = federation.worker(1, consent=WorkerConsent(model="resnet18"))
+    running = asyncio.create_task(federation.coordinator.run(federation))
+    with pytest.raises(Refused, match="agreed to resnet18 only"):
+        await careful.run()
+    federation.coordinator.stop("done")
+    with pytest.raises(RunParked):
+        await running
+    federation.store.close()
+
+
+async def test_a_worker_that_is_stopped_says_goodbye(tmp_path: Path) -> None:
+    federation = Federation(tmp_path)
+    worker = asyncio.create_task(federation.worker(1).run())
+    running = asyncio.create_task(federation.coordinator.run(federation))
+    while not federation.coordinator._rounds.connected:  # noqa: ASYNC110 - no event tells of it
+        await asyncio.sleep(0)
+    worker.cancel()
+    await asyncio.gather(worker, return_exceptions=True)
+    while federation.coordinator._rounds.connected:  # noqa: ASYNC110 - no event tells of it
+        await asyncio.sleep(0)
+    assert federation.coordinator._desk.views
+    federation.coordinator.stop("done")
+    with pytest.raises(RunParked):
+        await running
+    federation.store.close()
+
+
+async def test_a_worker_gives_up_after_its_time(tmp_path: Path) -> None:
+    federation = Federation(tmp_path)
+    worker = federation.worker(1)
+    worker._retry_for_s = 0.05
+
+    async def nobody() -> object:
+        raise ConnectionLost("nobody there")
+
+    worker._connect = nobody  # type: ignore[assignment]  # a coordinator that is not running
+    with pytest.raises(ConnectionLost, match="gave up after"):
+        await worker.run()
+    federation.store.close()
+
+
+async def test_updates_are_what_the_workers_trained(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, run_settings=settings(rounds=1, workers=1, quorum=1, aggregator="fedavg"))
+    own = MemoryOwnModel()
+    await federation.run(federation.worker(1, own=own))
+    assert own.saved is not None
+    found = torch.frombuffer(bytearray(federation.model()), dtype=torch.uint8)
+    assert torch.allclose(parameters_of(found, manifest()), parameters_of(own.saved[0], manifest()), atol=1e-6)
