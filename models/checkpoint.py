@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import torch
 from torch import nn
 
 from fednet.errors import ModelError
-from fednet.storage.atomic import replacing
+from fednet.storage.atomic import write_bytes
 from models.registry import build
 
 FORMAT = "fednet-checkpoint-1"
@@ -47,8 +49,9 @@ def save(path: Path, state: dict[str, torch.Tensor], facts: CheckpointFacts) -> 
     """Write a checkpoint atomically; raises `DiskFull` with what was at `path` untouched."""
     described = asdict(facts) | {"classes": list(facts.classes)}
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}  # no shared storage
-    with replacing(path) as file:
-        torch.save({"format": FORMAT, "state_dict": own, "facts": described}, file)
+    document = io.BytesIO()  # torch.save hides which error a file had, and a full disk must be told from others
+    torch.save({"format": FORMAT, "state_dict": own, "facts": described}, document)
+    write_bytes(path, document.getbuffer())
 
 
 def load(path: Path) -> Checkpoint:
@@ -68,7 +71,9 @@ def load_document(path: Path) -> Any:
     if not path.is_file():
         raise ModelError(f"model {path}", found="no such file", todo="check the path")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch's guesses about odd files; our own line says more
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as exc:
         raise ModelError(f"model {path}", found="a file that is damaged or no PyTorch checkpoint") from exc
 

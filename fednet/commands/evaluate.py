@@ -46,18 +46,27 @@ def _print(metrics: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{metrics['images']} images, accuracy {metrics['accuracy']:.3f}")
     names = list(metrics["per_class"])
-    for column in ("true class", "recall", "precision", "F1", "AUC", "images", *(f"as {name}" for name in names)):
-        table.add_column(column, justify="left" if column == "true class" else "right")
+    scores = Table(title=f"{metrics['images']} images, accuracy {metrics['accuracy']:.3f}")
+    for column in ("class", "recall", "precision", "F1", "AUC", "images"):
+        scores.add_column(column, justify="left" if column == "class" else "right")
+    for name, each in metrics["per_class"].items():
+        values = (_rounded(each[key]) for key in ("recall", "precision", "f1", "auc"))
+        scores.add_row(name, *values, str(each["support"]))
+    confusion = Table(title="Confusion: what it is, and what the model says")
+    confusion.add_column("is")
+    for name in names:
+        confusion.add_column(name, justify="right")
     for name, row in zip(names, metrics["confusion"], strict=True):
-        each = metrics["per_class"][name]
-        auc = "-" if each["auc"] is None else f"{each['auc']:.3f}"
-        scores = (f"{each[key]:.3f}" for key in ("recall", "precision", "f1"))
-        table.add_row(name, *scores, auc, str(each["support"]), *map(str, row))
-    Console().print(table)
-    auc = "-" if metrics["macro_auc"] is None else f"{metrics['macro_auc']:.3f}"
+        confusion.add_row(name, *map(str, row))
+    console = Console()
+    console.print(scores)
+    console.print(confusion)
     click.echo(
         f"balanced accuracy {metrics['balanced_accuracy']:.3f}, macro F1 {metrics['macro_f1']:.3f}, "
-        f"macro AUC {auc}, loss {metrics['loss']:.3f}"
+        f"macro AUC {_rounded(metrics['macro_auc'])}, loss {metrics['loss']:.3f}"
     )
+
+
+def _rounded(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

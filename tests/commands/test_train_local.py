@@ -1,0 +1,47 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.commands.running import run
+
+
+def test_the_baseline_trains_saves_its_best_and_can_be_evaluated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--phantoms", "--phantom-images", "120", "--phantom-size", "32", "--clients", "2", "--out", tmp_path]
+    assert run(capsys, "split", *data).code == 0
+    model = tmp_path / "local.pth"
+    sites = [tmp_path / "client1_data", tmp_path / "client2_data"]
+    settings = ["--model", "small-cnn", "--image-size", "32", "--epochs", "2", "--batch-size", "16", "--device", "cpu"]
+    arguments = ["train-local", *sites, "--server-data", tmp_path / "server_data", *settings, "--save", model, "--json"]
+    ran = run(capsys, *arguments)
+    assert ran.code == 0, ran.err
+    epochs = json.loads(ran.out)["epochs"]
+    assert [each["epoch"] for each in epochs] == [1, 2]
+    again = json.loads(run(capsys, *arguments).out)["epochs"]
+    assert [each["test"] for each in again] == [each["test"] for each in epochs]
+
+    judged = json.loads(
+        run(capsys, "evaluate", "--model", model, "--data", tmp_path / "server_data" / "test", "--json").out
+    )
+    best = max(epochs, key=lambda each: each["validation"]["macro_f1"])
+    assert judged["accuracy"] == best["test"]["accuracy"]
+    assert {"balanced_accuracy", "macro_f1", "per_class", "confusion", "images"} <= judged.keys()
+    assert "recall" in run(capsys, "evaluate", "--model", model, "--data", tmp_path / "server_data" / "test").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["nowhere"], "no such folder"),
+        (["nowhere", "--lr", "-1"], "--lr"),
+        (["nowhere", "--model", "vgg"], "small-cnn"),
+        (["nowhere", "--device", "toaster"], "--device"),
+    ],
+)
+def test_wrong_use_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str) -> None:
+    ran = run(capsys, "train-local", *arguments, "--pretrained", "no")
+    assert ran.code == 2
+    assert complaint in ran.err
+    assert len(ran.err.splitlines()) == 1

@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from data.images import load_folder
+from data.loaders import ScanLoader
+from tests.data.scans import write_folder
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def loader(tmp_path: Path) -> ScanLoader:
+    return ScanLoader(load_folder(write_folder(tmp_path), image_size=16), CPU)
+
+
+def epoch(loader: ScanLoader, seed: int, *, augment: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    found = list(loader.batches(batch_size=5, seed=seed, augment=augment))
+    return torch.cat([images for images, _ in found]), torch.cat([labels for _, labels in found])
+
+
+def test_an_epoch_has_every_sample_once(loader: ScanLoader) -> None:
+    images, labels = epoch(loader, 0)
+    assert images.shape == (12, 3, 16, 16)
+    assert labels.bincount().tolist() == [3, 3, 3, 3]
+
+
+def test_the_seed_decides_order_and_augmentation(loader: ScanLoader) -> None:
+    first, again, other = epoch(loader, 1), epoch(loader, 1), epoch(loader, 2)
+    assert torch.equal(first[0], again[0])
+    assert not torch.equal(first[1], other[1])
+    assert not torch.equal(epoch(loader, 1, augment=False)[0], first[0])
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(5, [5, 5, 2]), (11, [12]), (12, [12]), (100, [12])])
+def test_no_batch_has_a_single_image(loader: ScanLoader, batch_size: int, sizes: list[int]) -> None:
+    found = [len(labels) for _, labels in loader.batches(batch_size=batch_size, seed=0, augment=False)]
+    assert found == sizes
+    assert loader.batch_count(batch_size) == len(sizes)
+
+
+def test_evaluation_sees_the_scans_in_order_and_as_they_are(loader: ScanLoader) -> None:
+    labels = torch.cat([labels for _, labels in loader.in_order(batch_size=5)])
+    assert torch.equal(labels, loader.scans.labels)

@@ -1,0 +1,226 @@
+"""The main job as people run it: real processes, real TLS, on loopback."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fednet.commands.processes import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(240)
+
+
+def cli(folder: Path, *arguments: object, wait_s: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end in `folder`."""
+    command = [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=wait_s, check=False)
+
+
+@contextlib.contextmanager
+def running(folder: Path, name: str, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command beside the test; its output goes to NAME.log."""
+    with (folder / f"{name}.log").open("ab") as log:
+        command = [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)]
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+def wait_for(folder: Path, name: str, text: str, *, within_s: float = 60) -> None:
+    """Wait until a line with `text` is in NAME.log."""
+    deadline = time.monotonic() + within_s
+    while text not in (folder / f"{name}.log").read_text():
+        assert time.monotonic() < deadline, f"{text!r} not in {(folder / f'{name}.log').read_text()}"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a split of phantoms for three hospitals."""
+    folder = tmp_path_factory.mktemp("site")
+    split = cli(folder, "split", "--phantoms", "--phantom-images", 200, "--phantom-size", 32, "--clients", 3)
+    assert split.returncode == 0, split.stderr
+    return folder
+
+
+RUN = ["--model", "small-cnn", "--image-size", "32", "--pretrained", "no", "--device", "cpu", "--batch-size", "16"]
+
+
+def start(folder: Path, port: int, run: str, *more: object) -> list[object]:
+    return ["coordinator", "start", "--port", port, "--run-dir", f"runs/{run}", "--workers", 3, *RUN, *more]
+
+
+def join(port: int, number: int, *more: object) -> list[object]:
+    where = ["--coordinator", f"127.0.0.1:{port}", "--save", f"client_{number}.pth"]
+    return ["worker", "join", "--data", f"client{number}_data", *where, "--num-threads", 1, "--device", "cpu", *more]
+
+
+def finish(folder: Path, port: int, run: str, *more: object) -> dict[str, Any]:
+    """Run coordinator and three workers to the end; return history.json."""
+    with contextlib.ExitStack() as stack:
+        coordinator = stack.enter_context(running(folder, run, *start(folder, port, run, *more)))
+        for number in (1, 2, 3):
+            stack.enter_context(running(folder, f"{run}-{number}", *join(port, number)))
+        assert coordinator.wait(120) == 0, (folder / f"{run}.log").read_text()
+    history: dict[str, Any] = json.loads((folder / "runs" / run / "history.json").read_text())
+    return history
+
+
+def test_two_commands_train_a_model_that_can_be_evaluated(site: Path) -> None:
+    history = finish(site, free_port(), "plain", "--rounds", 2)
+    rounds = history["rounds"]
+    assert len(rounds) == 2
+    judged = cli(site, "evaluate", "--model", "runs/plain/final.pth", "--data", "server_data/test", "--json")
+    assert json.loads(judged.stdout)["accuracy"] == rounds[-1]["test"]["accuracy"]
+    for number in (1, 2, 3):
+        own = cli(site, "evaluate", "--model", f"client_{number}.pth", "--data", "server_data/test", "--json")
+        assert own.returncode == 0, own.stderr
+    assert not list((site / "certs").glob("loopback-*")), "the loopback token must go with its coordinator"
+    assert "Traceback" not in "".join(log.read_text() for log in site.glob("*.log"))
+
+
+def test_a_killed_coordinator_resumes_and_gives_the_same_model_bit_for_bit(site: Path) -> None:
+    port = free_port()
+    whole = finish(site, port, "whole", "--rounds", 3)
+    workers = contextlib.ExitStack()
+    with workers:
+        with running(site, "cut", *start(site, port, "cut", "--rounds", 3)) as coordinator:
+            for number in (1, 2, 3):
+                workers.enter_context(running(site, f"cut-{number}", *join(port, number)))
+            wait_for(site, "cut", "\n1 | ")
+            coordinator.kill()
+        with running(site, "cut", *start(site, port, "cut", "--rounds", 3, "--resume")) as coordinator:
+            assert coordinator.wait(120) == 0, (site / "cut.log").read_text()
+    resumed = json.loads((site / "runs" / "cut" / "history.json").read_text())
+    digests = [[each["model_sha256"] for each in history["rounds"]] for history in (whole, resumed)]
+    assert digests[0] == digests[1]
+
+
+def test_a_killed_worker_comes_back_and_the_run_goes_on(site: Path) -> None:
+    port = free_port()
+    with contextlib.ExitStack() as stack:
+        coordinator = stack.enter_context(
+            running(site, "lost", *start(site, port, "lost", "--rounds", 2, "--local-epochs", 6))
+        )
+        victim = stack.enter_context(running(site, "lost-1", *join(port, 1)))
+        for number in (2, 3):
+            stack.enter_context(running(site, f"lost-{number}", *join(port, number)))
+        wait_for(site, "lost", "round 1 of 2, waiting for 3 of 3")
+        victim.kill()
+        victim.wait()
+        stack.enter_context(running(site, "lost-1", *join(port, 1)))
+        assert coordinator.wait(120) == 0, (site / "lost.log").read_text()
+    history = json.loads((site / "runs" / "lost" / "history.json").read_text())
+    assert [len(each["updates"]) for each in history["rounds"]] == [3, 3]
+
+
+def test_ctrl_c_parks_the_coordinator_and_lets_a_worker_leave(site: Path) -> None:
+    port = free_port()
+    with (
+        running(site, "stop", *start(site, port, "stop")) as coordinator,
+        running(site, "stop-1", *join(port, 1)) as worker,
+    ):
+        wait_for(site, "stop-1", "joined as client1")
+        worker.send_signal(signal.SIGINT)
+        assert worker.wait(20) == 130
+        coordinator.send_signal(signal.SIGINT)
+        assert coordinator.wait(20) == 1
+    assert "left the run" in (site / "stop-1.log").read_text()
+    last = (site / "stop.log").read_text().splitlines()[-1]
+    assert last.startswith("Error: run parked: stopped by SIGINT") and "--resume" in last
+
+
+def test_a_token_lets_one_worker_in_once(site: Path, tmp_path: Path) -> None:
+    port = free_port()
+    with running(site, "token", *start(site, port, "token")):
+        wait_for(site, "token", "listening on")
+        token = cli(site, "certs", "token", "client1", "--port", port).stdout.strip()
+        elsewhere = ["--certs", tmp_path / "hospital", "--token", token]
+        with running(site, "token-1", *join(port, 1, *elsewhere)):
+            wait_for(site, "token-1", "joined as client1")
+        used = cli(site, *join(port, 1, "--certs", tmp_path / "other", "--token", token))
+        wrong_name = cli(site, *join(port, 2, "--id", 2, "--certs", tmp_path / "third", "--token", token))
+        cut_short = cli(site, *join(port, 1, "--certs", tmp_path / "fourth", "--token", token[:-7]))
+    for refused, words in ((used, "used already"), (wrong_name, "not for client2"), (cut_short, "cut short")):
+        assert refused.returncode == 2, refused
+        assert words in refused.stderr.splitlines()[-1]
+    key = tmp_path / "hospital" / "workers" / "client1" / "key.pem"
+    assert key.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_worker_of_another_authority_is_told_what_to_do(site: Path, tmp_path: Path) -> None:
+    port = free_port()
+    other = tmp_path / "other"
+    other.mkdir()
+    with running(site, "first", *start(site, port, "first")):
+        wait_for(site, "first", "listening on")
+        token = cli(site, "certs", "token", "client1", "--port", port).stdout.strip()
+        with running(site, "first-1", *join(port, 1, "--certs", tmp_path / "hospital", "--token", token)):
+            wait_for(site, "first-1", "joined as client1")
+    with running(site, "second", *start(site, port, "second", "--certs", other / "certs")):
+        wait_for(site, "second", "listening on")
+        refused = cli(site, *join(port, 1, "--certs", tmp_path / "hospital"))
+    assert refused.returncode == 2
+    assert "another authority" in refused.stderr and "--token" in refused.stderr
+
+
+def limited(folder: Path, kib: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a command that may write no file larger than `kib` KiB: what a full disk looks like to it."""
+    command = f"ulimit -f {kib}; trap '' XFSZ; exec \"$@\""
+    full = ["bash", "-c", command, "bash", sys.executable, str(ROOT / "cli.py"), *map(str, arguments)]
+    return subprocess.run(full, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_was_there(site: Path) -> None:
+    stopped = limited(site, 100, *start(site, free_port(), "full"))
+    assert stopped.returncode == 1
+    assert "no room left" in stopped.stderr.splitlines()[-1]
+    assert not list((site / "runs" / "full" / "checkpoints").glob("*.pth"))
+
+
+def test_bad_input_is_one_line_and_exit_code_2(site: Path, tmp_path: Path) -> None:
+    port = free_port()
+    assert finish(site, port, "done", "--rounds", 1)
+    with running(site, "holder", *start(site, port, "holder")):
+        wait_for(site, "holder", "listening on")
+        cases = {
+            "no such folder": join(port, 9),
+            "in use": start(site, port, "busy"),
+            "--resume": start(site, free_port(), "done"),
+            "model: resnet18, not small-cnn": [
+                *start(site, free_port(), "done", "--resume", "--rounds", 2),
+                "--model",
+                "resnet18",
+            ],
+            "no run there to resume": start(site, free_port(), "nothing", "--resume"),
+            "at least 2f + 3": start(site, free_port(), "f", "--byzantine", 1),
+            "multikrum, krum, fedavg": start(site, free_port(), "rule", "--aggregator", "magic"),
+            "agreed to resnet18 only": join(port, 1, "--model", "resnet18"),
+        }
+        for words, arguments in cases.items():
+            ran = cli(site, *arguments)
+            assert ran.returncode == 2, (words, ran)
+            assert words in ran.stderr.splitlines()[-1], ran
+            assert "Traceback" not in ran.stderr
+    assert not any((site / "runs" / name).exists() for name in ("nothing", "f", "rule"))
+
+
+def test_the_demo_shows_the_attacker_rejected_and_averaging_fail(tmp_path: Path) -> None:
+    ran = cli(tmp_path, "demo", "--rounds", 1, "--workers", 5, "--image-size", 32, "--local-epochs", 1, "--json")
+    assert ran.returncode == 0, ran.stderr
+    summary = json.loads(ran.stdout)
+    assert list(summary["rejected"]["multikrum"]["1"]) == ["client5"]
+    assert summary["rejected"]["fedavg"]["1"] == {}
+    assert (tmp_path / summary["folder"]).is_dir()

@@ -1,0 +1,26 @@
+import pytest
+import torch
+
+from fednet.errors import ModelError
+from models.registry import build, names
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("size", [32, 96])
+def test_every_architecture_gives_one_logit_per_class(name: str, size: int) -> None:
+    model = build(name, classes=4).eval()
+    assert model(torch.zeros(2, 3, size, size)).shape == (2, 4)
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_seed_decides_the_weights(name: str) -> None:
+    made = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        made.append(torch.cat([each.flatten() for each in build(name, classes=4).parameters()]))
+    assert torch.equal(*made)
+
+
+def test_an_unknown_architecture_is_answered_with_those_there_are() -> None:
+    with pytest.raises(ModelError, match="resnet18, small-cnn"):
+        build("vgg", classes=4)
