@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import secrets
-import signal
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,19 +20,8 @@ from fednet.commands.options import (
     training_settings,
     weights_option,
 )
-from fednet.config import (
-    DEFAULT_HOST,
-    DEFAULT_PORT,
-    RunId,
-    RunSettings,
-    automatic_byzantine,
-    automatic_quorum,
-)
+from fednet.config import DEFAULT_HOST, DEFAULT_PORT, RunSettings, automatic_byzantine, automatic_quorum
 from fednet.errors import BadInput
-
-if TYPE_CHECKING:
-    from fednet.coordinator.service import Coordinator
-    from fednet.reporting.console import RunConsole
 
 
 @click.group("coordinator")
@@ -112,12 +96,12 @@ def start(
     """Wait for the workers, train for all rounds, and leave final.pth, best.pth and history.json in the run folder."""
     from data.classes import CLASSES
     from fednet.aggregation.rules.registry import rule_named
+    from fednet.commands.serving import ServingOptions, serve_run
+    from fednet.reporting.console import RunConsole
 
     start_logging(verbose=verbose)
-    tolerated = _byzantine(byzantine, workers)
-    if aggregator == "fedavg":
-        tolerated = 0
     rule_named(aggregator)
+    tolerated = _byzantine(byzantine, workers=workers, aggregator=aggregator)
     settings = RunSettings(
         model=model,
         image_size=image_size,
@@ -142,172 +126,36 @@ def start(
     if resume and run_dir is None:
         raise BadInput("--resume", found="no --run-dir", expected="the folder of the run to continue")
     folder = run_dir or Path("runs") / datetime.now(UTC).strftime("run-%Y%m%d-%H%M%S")
-    _serve(
-        settings,
+    options = ServingOptions(
         folder=folder,
         data=data,
-        address=(host, port),
+        host=host,
+        port=port,
         public_hosts=public_host,
         certs=certs,
-        device_name=device,
-        starting=(pretrained, weights),
+        device=device,
+        pretrained=pretrained,
+        weights=weights,
         grace_s=grace,
         max_bad_files=max_bad_files,
         resume=resume,
-        as_json=as_json,
     )
-
-
-def _byzantine(text: str, workers: int) -> int:
-    if text == "auto":
-        return automatic_byzantine(workers)
-    try:
-        return int(text)
-    except ValueError as exc:
-        raise BadInput("--byzantine", found=text, expected="auto or a number") from exc
-
-
-def _serve(
-    settings: RunSettings,
-    *,
-    folder: Path,
-    data: Path,
-    address: tuple[str, int],
-    public_hosts: tuple[str, ...],
-    certs: Path,
-    device_name: str,
-    starting: tuple[str, Path | None],
-    grace_s: float,
-    max_bad_files: float,
-    resume: bool,
-    as_json: bool,
-) -> None:
-    from fednet import __version__
-    from fednet.commands import wiring
-    from fednet.coordinator.record import RunRecord
-    from fednet.reporting.console import RunConsole
-    from fednet.storage.store import RunStore
-    from fednet.tensors import digest_of, pack
-    from fednet.worker.device import device_from
-
-    device = device_from(device_name)
-    if not resume and (folder / "run.sqlite").exists():
-        raise BadInput(f"{folder}", found="a run is there already", todo="add --resume, or choose another --run-dir")
-    if resume and not (folder / "run.sqlite").exists():
-        raise BadInput(f"{folder}", found="no run there to resume", todo="check --run-dir, or start without --resume")
     console = RunConsole(to_stderr=as_json)
-    store: RunStore | None = None
     try:
-        network = wiring.new_model(
-            settings.model,
-            seed=settings.seed,
-            pretrained="no" if resume else starting[0],
-            weights=None if resume else starting[1],
-            notice=console.notice,
-        )
-        manifest = wiring.manifest_for(network)
-        judge = wiring.ServerJudge(
-            data,
-            model=network,
-            manifest=manifest,
-            image_size=settings.image_size,
-            device=device,
-            max_bad_files=max_bad_files,
-            notice=console.notice,
-        )
-        flat = pack(network.state_dict(), manifest)
-        writer = wiring.CheckpointWriter(settings, manifest)
-        store = RunStore(folder)
-        if resume:
-            run = _resumed(store, settings)
-            committed = store.rounds()
-            if committed:
-                flat, _ = writer.load(folder / "checkpoints" / committed[-1].checkpoint)
-                if digest_of(flat) != committed[-1].model_sha256:
-                    raise BadInput(f"{committed[-1].checkpoint}", found="not the model that its round committed")
-            else:
-                flat, _ = writer.load(folder / "checkpoints" / "round-0000.pth")
-            console.notice(f"resuming {run} after round {len(committed)} of {settings.rounds}")
-        else:
-            run = RunId(secrets.token_hex(8))
-            writer.save(folder / "checkpoints" / "round-0000.pth", flat, {"run": run, "round": 0})
-            store.begin(run, settings, manifest=manifest.digest, software=f"fednet {__version__}")
-        record = RunRecord(run=run, settings=settings, store=store, save=writer.save)
-
-        def build() -> Coordinator:
-            from fednet.coordinator.service import Coordinator
-
-            return Coordinator(
-                run=run,
-                settings=settings,
-                manifest=manifest,
-                model=flat,
-                store=store,
-                record=record,
-                judge=judge,
-                reporter=console,
-                device=device,
-                grace_s=grace_s,
-            )
-
-        asyncio.run(_run(build, settings, console, address=address, public_hosts=public_hosts, certs=certs))
+        serve_run(settings, options, console)
     finally:
         console.close()
-        if store is not None:
-            store.close()
     _summarise(folder, as_json=as_json)
 
 
-def _resumed(store: Any, settings: RunSettings) -> RunId:
-    run, before, _ = store.run()
-    differences = settings.differences(replace(before, rounds=settings.rounds))
-    if differences:
-        raise BadInput(
-            f"--resume of {store.folder}", found="; ".join(differences), expected="the settings the run began with"
-        )
-    return RunId(run)
-
-
-async def _run(
-    build: Any,
-    settings: RunSettings,
-    console: RunConsole,
-    *,
-    address: tuple[str, int],
-    public_hosts: tuple[str, ...],
-    certs: Path,
-) -> None:
-    from fednet.security.authority import open_or_create_authority
-    from fednet.security.contexts import coordinator_context
-    from fednet.security.enrolment import Enroller
-    from fednet.security.loopback import LoopbackGrant
-    from fednet.security.tokens import TokenLedger
-    from fednet.transport.tcp import Listener
-
-    now = datetime.now(UTC)
-    authority = open_or_create_authority(certs, now=now)
-    hosts = [*public_hosts, *([address[0]] if address[0] not in ("0.0.0.0", "::") else [])]  # noqa: S104 - compared
-    authority.ensure_coordinator(hosts, now=now)
-    coordinator = build()
-    listener = Listener(coordinator_context(certs), coordinator.serve_peer)
-    host, port = listener.bind(*address)
-    grant = LoopbackGrant(certs, port=port, authority_der=authority.certificate_der)
-    coordinator.enroller = Enroller(authority, TokenLedger(certs), [grant])
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, coordinator.stop, f"stopped by {signal.Signals(number).name}")
-    grant.leave()
-    try:
-        console.notice(f"listening on {host}:{port}; {_tolerance(settings)}")
-        await coordinator.run(listener)
-    finally:
-        grant.remove()
-
-
-def _tolerance(settings: RunSettings) -> str:
-    if settings.byzantine == 0:
-        return f"{settings.aggregator} of {settings.workers} workers with no Byzantine tolerance (f = 0)"
-    return f"{settings.aggregator} of {settings.workers} workers tolerates f = {settings.byzantine} malicious"
+def _byzantine(text: str, *, workers: int, aggregator: str) -> int:
+    if text == "auto":
+        return 0 if aggregator == "fedavg" else automatic_byzantine(workers)
+    if not text.isdigit():
+        raise BadInput("--byzantine", found=text, expected="auto, or a number from 0")
+    if aggregator == "fedavg" and int(text) > 0:
+        raise BadInput(f"--byzantine {text}", found="fedavg, which tolerates nobody", todo="choose multikrum or krum")
+    return int(text)
 
 
 def _summarise(folder: Path, *, as_json: bool) -> None:

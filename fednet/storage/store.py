@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -62,11 +63,6 @@ class RunStore:
         except sqlite3.Error as exc:
             os.close(self._lock)
             raise StorageError(f"{folder / 'run.sqlite'}: {exc}") from exc
-
-    @property
-    def exists(self) -> bool:
-        """Whether a run was begun here."""
-        return self._row("SELECT 1 FROM run") is not None
 
     def begin(self, run: RunId, settings: RunSettings, *, manifest: str, software: str) -> None:
         """Record a new run."""
@@ -131,6 +127,20 @@ class RunStore:
             self._database.execute(statement, values)
         except sqlite3.Error as exc:
             raise StorageError(f"{self.folder / 'run.sqlite'}: {exc}") from exc
+
+
+def has_run(folder: Path) -> bool:
+    """Whether a run was begun in `folder`; a database that was made and never begun is none. Changes nothing."""
+    path = folder / "run.sqlite"
+    if not path.exists():
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            return database.execute("SELECT 1 FROM run").fetchone() is not None
+    except sqlite3.OperationalError:
+        return False
+    except sqlite3.DatabaseError as exc:
+        raise StorageError(f"{path}: {exc}") from exc
 
 
 def _lock(folder: Path) -> int:

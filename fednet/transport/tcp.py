@@ -28,11 +28,14 @@ OnPeer = Callable[[Link, Message], Awaitable[None]]
 
 
 class Listener:
-    """Accepts connections on one address until it is closed; each peer is served in its own task."""
+    """Accepts connections on one address until it is closed; each peer is served in its own task.
 
-    def __init__(self, context: ssl.SSLContext, on_peer: OnPeer) -> None:
-        self._context = context
-        self._on_peer = on_peer
+    In this order: `bind`, `serve_with`, `serve`. A port that is in use shows before a run has written anything.
+    """
+
+    def __init__(self) -> None:
+        self._context: ssl.SSLContext | None = None
+        self._on_peer: OnPeer | None = None
         self._admission = Admission()
         self._socket: socket.socket | None = None
 
@@ -50,9 +53,13 @@ class Listener:
         address = self._socket.getsockname()
         return str(address[0]), int(address[1])
 
+    def serve_with(self, context: ssl.SSLContext, on_peer: OnPeer) -> None:
+        """Say with which certificate peers are met, and who serves them."""
+        self._context, self._on_peer = context, on_peer
+
     async def serve(self) -> None:
         """Accept until cancelled; then drop what is still being greeted."""
-        assert self._socket is not None, "bind first"
+        assert self._socket is not None and self._on_peer is not None, "bind and serve_with come first"
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.TaskGroup() as peers:
@@ -81,6 +88,7 @@ class Listener:
             return
         finally:
             self._admission.leave(address)
+        assert self._on_peer is not None
         try:
             await self._on_peer(link, first)
         except Exception:  # one peer's trouble, even a bug of ours, must not end the others' task group

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -124,6 +125,24 @@ def test_a_killed_worker_comes_back_and_the_run_goes_on(site: Path) -> None:
         assert coordinator.wait(120) == 0, (site / "lost.log").read_text()
     history = json.loads((site / "runs" / "lost" / "history.json").read_text())
     assert [len(each["updates"]) for each in history["rounds"]] == [3, 3]
+
+
+def test_hostile_peers_are_dropped_by_name_while_a_round_goes_on(site: Path) -> None:
+    port = free_port()
+    hostile = [b"GET / HTTP/1.1\r\n\r\n", bytes(5000), b"FN\x01\x01" + bytes(50), b""]
+    with contextlib.ExitStack() as stack:
+        coordinator = stack.enter_context(running(site, "siege", *start(site, port, "siege", "--rounds", 2)))
+        wait_for(site, "siege", "listening on")
+        sockets = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in hostile]
+        for each, data in zip(sockets, hostile, strict=True):
+            each.sendall(data)
+        for number in (1, 2, 3):
+            stack.enter_context(running(site, f"siege-{number}", *join(port, number)))
+        assert coordinator.wait(120) == 0, (site / "siege.log").read_text()
+    log = (site / "siege.log").read_text()
+    assert log.count("dropped: ") >= len(hostile)
+    assert "no TLS handshake within 5 s" in log
+    assert len(json.loads((site / "runs" / "siege" / "history.json").read_text())["rounds"]) == 2
 
 
 def test_ctrl_c_parks_the_coordinator_and_lets_a_worker_leave(site: Path) -> None:

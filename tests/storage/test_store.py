@@ -6,7 +6,7 @@ import pytest
 
 from fednet.config import RunId, RunSettings
 from fednet.errors import BadInput, StorageError
-from fednet.storage.store import CommittedRound, RunStore
+from fednet.storage.store import CommittedRound, RunStore, has_run
 
 SETTINGS = RunSettings(model="small-cnn", image_size=64, classes=("a", "b"), workers=3, quorum=2)
 
@@ -74,3 +74,12 @@ def test_a_database_that_is_none_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "run.sqlite").write_text("this is no database" * 100)
     with pytest.raises(StorageError):
         RunStore(tmp_path)
+
+
+def test_a_run_exists_from_its_beginning_and_not_from_its_database(tmp_path: Path) -> None:
+    assert not has_run(tmp_path)
+    store = RunStore(tmp_path)
+    assert not has_run(tmp_path)
+    store.begin(RunId("r1"), SETTINGS, manifest="m", software="test")
+    assert has_run(tmp_path)
+    store.close()

@@ -1,0 +1,176 @@
+"""Builds a coordinator out of its options and serves one run: what `coordinator start` does."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from fednet import __version__
+from fednet.commands import wiring
+from fednet.config import RunId, RunSettings
+from fednet.coordinator.record import RunRecord
+from fednet.coordinator.service import Coordinator, Judge
+from fednet.errors import BadInput
+from fednet.reporting.console import RunConsole
+from fednet.security.authority import open_or_create_authority
+from fednet.security.contexts import coordinator_context
+from fednet.security.enrolment import Enroller
+from fednet.security.loopback import LoopbackGrant
+from fednet.security.tokens import TokenLedger
+from fednet.storage.store import RunStore, has_run
+from fednet.tensors import Manifest, digest_of, pack
+from fednet.transport.tcp import Listener
+from fednet.worker.device import device_from
+
+_ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound by default
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingOptions:
+    """Everything about serving a run that does not decide what it computes."""
+
+    folder: Path
+    data: Path
+    host: str
+    port: int
+    public_hosts: tuple[str, ...]
+    certs: Path
+    device: str
+    pretrained: str
+    weights: Path | None
+    grace_s: float
+    max_bad_files: float
+    resume: bool
+
+
+def serve_run(settings: RunSettings, options: ServingOptions, console: RunConsole) -> None:
+    """Serve a run, new or resumed, until it has finished. Raises `BadInput` before anything is written."""
+    device = device_from(options.device)
+    _check_folder(options)
+    network = wiring.new_model(
+        settings.model,
+        seed=settings.seed,
+        pretrained="no" if options.resume else options.pretrained,
+        weights=None if options.resume else options.weights,
+        notice=console.notice,
+    )
+    manifest = wiring.manifest_for(network)
+    flat = pack(network.state_dict(), manifest)
+    judge = wiring.ServerJudge(
+        options.data,
+        model=network,
+        manifest=manifest,
+        image_size=settings.image_size,
+        device=device,
+        max_bad_files=options.max_bad_files,
+        notice=console.notice,
+    )
+    listener = Listener()
+    address = listener.bind(options.host, options.port)
+    store: RunStore | None = None
+    try:
+        store = RunStore(options.folder)
+        asyncio.run(_serve(settings, options, console, listener, address, store, manifest, flat, judge, device))
+    finally:
+        listener.close()
+        if store is not None:
+            store.close()
+
+
+def _check_folder(options: ServingOptions) -> None:
+    exists = has_run(options.folder)
+    if exists and not options.resume:
+        raise BadInput(f"{options.folder}", found="a run is there already", todo="add --resume, or another --run-dir")
+    if options.resume and not exists:
+        raise BadInput(f"{options.folder}", found="no run there to resume", todo="check --run-dir")
+
+
+async def _serve(
+    settings: RunSettings,
+    options: ServingOptions,
+    console: RunConsole,
+    listener: Listener,
+    address: tuple[str, int],
+    store: RunStore,
+    manifest: Manifest,
+    flat: torch.Tensor,
+    judge: Judge,
+    device: torch.device,
+) -> None:
+    writer = wiring.CheckpointWriter(settings, manifest)
+    if options.resume:
+        run, flat = _resume(store, settings, writer, console)
+    else:
+        run = _begin(store, settings, writer, manifest, flat)
+    coordinator = Coordinator(
+        run=run,
+        settings=settings,
+        manifest=manifest,
+        model=flat,
+        store=store,
+        record=RunRecord(run=run, settings=settings, store=store, save=writer.save),
+        judge=judge,
+        reporter=console,
+        device=device,
+        grace_s=options.grace_s,
+    )
+    now = datetime.now(UTC)
+    authority = open_or_create_authority(options.certs, now=now)
+    authority.ensure_coordinator(_certified_hosts(options), now=now)
+    grant = LoopbackGrant(options.certs, port=address[1], authority_der=authority.certificate_der)
+    coordinator.enroller = Enroller(authority, TokenLedger(options.certs), [grant])
+    listener.serve_with(coordinator_context(options.certs), coordinator.serve_peer)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, coordinator.stop, f"stopped by {signal.Signals(number).name}")
+    grant.leave()
+    try:
+        console.notice(f"listening on {address[0]}:{address[1]}; {_tolerance(settings)}")
+        await coordinator.run(listener)
+    finally:
+        grant.remove()
+
+
+def _begin(
+    store: RunStore, settings: RunSettings, writer: wiring.CheckpointWriter, manifest: Manifest, flat: torch.Tensor
+) -> RunId:
+    run = RunId(secrets.token_hex(8))
+    writer.save(_checkpoint(store, 0), flat, {"run": run, "round": 0})
+    store.begin(run, settings, manifest=manifest.digest, software=f"fednet {__version__}")
+    return run
+
+
+def _resume(
+    store: RunStore, settings: RunSettings, writer: wiring.CheckpointWriter, console: RunConsole
+) -> tuple[RunId, torch.Tensor]:
+    run, before, _ = store.run()
+    differences = settings.differences(replace(before, rounds=settings.rounds))  # more rounds may be asked for
+    if differences:
+        raise BadInput(f"--resume of {store.folder}", found="; ".join(differences), expected="the run's own settings")
+    committed = store.rounds()
+    flat, _ = writer.load(_checkpoint(store, len(committed)))
+    if committed and digest_of(flat) != committed[-1].model_sha256:
+        raise BadInput(committed[-1].checkpoint, found="not the model that its round committed")
+    console.notice(f"resuming run {run} after round {len(committed)} of {settings.rounds}")
+    return run, flat
+
+
+def _checkpoint(store: RunStore, number: int) -> Path:
+    return store.folder / "checkpoints" / f"round-{number:04d}.pth"
+
+
+def _certified_hosts(options: ServingOptions) -> list[str]:
+    own = [] if options.host in _ALL_ADDRESSES else [options.host]
+    return [*options.public_hosts, *own]
+
+
+def _tolerance(settings: RunSettings) -> str:
+    if settings.byzantine == 0:
+        return f"{settings.aggregator} of {settings.workers} workers with no Byzantine tolerance (f = 0)"
+    return f"{settings.aggregator} of {settings.workers} workers tolerates f = {settings.byzantine} malicious"
