@@ -111,7 +111,10 @@ class Door:
         from fednet.transport.tcp import connect
 
         if self._must_enrol():
-            await self._enrol(self._token or self._loopback_token())
+            token = self._token or self._loopback_token()
+            if token is None:
+                raise self._no_token()
+            await self._enrol(token)
         return await connect(self.host, self.port, worker_context(self.credentials))
 
     def explain(self, exc: ssl.SSLError) -> FednetError:
@@ -121,28 +124,27 @@ class Door:
         return explain_tls_failure(exc, host=self.host)
 
     def _must_enrol(self) -> bool:
-        from fednet.security.enrolment import load_credentials, trusts
-        from fednet.security.loopback import find_loopback_token, is_loopback
+        from fednet.security.enrolment import are_usable, trusts
 
-        token = self._token
-        if token is None and is_loopback(self.host):
-            token = find_loopback_token(self._certs, self.port)
+        token = self._token or self._loopback_token()
         if token is not None and not trusts(self.credentials, token.authority_der):
             return True
-        return not load_credentials(self.credentials, now=datetime.now(UTC))
+        return not are_usable(self.credentials, now=datetime.now(UTC))
 
-    def _loopback_token(self) -> JoinToken:
+    def _loopback_token(self) -> JoinToken | None:
         from fednet.security.loopback import find_loopback_token, is_loopback
 
-        found = find_loopback_token(self._certs, self.port) if is_loopback(self.host) else None
-        if found is not None:
-            return found
+        return find_loopback_token(self._certs, self.port) if is_loopback(self.host) else None
+
+    def _no_token(self) -> FednetError:
+        from fednet.security.loopback import is_loopback
+
         if is_loopback(self.host):
-            raise ConnectionLost(
+            return ConnectionLost(
                 f"no coordinator on this machine has left a token for port {self.port} in {self._certs}"
             )
-        raise CredentialError(
-            f"no certificate of {self.credentials.name} in {self._certs}",
+        return CredentialError(
+            f"no valid certificate of {self.credentials.name} in {self._certs}",
             todo=f"ask the coordinating centre for `cli.py certs token {self.credentials.name}` and pass it as --token",
         )
 

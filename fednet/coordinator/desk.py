@@ -101,10 +101,9 @@ class Desk:
 
     async def keep(self, worker: WorkerName, offered: UpdateOffered, incoming: IncomingUpdate) -> None:
         """Make a verified update durable and remember it; it counts from here on."""
-        await asyncio.to_thread(incoming.file.sync)
+        await asyncio.to_thread(self._make_durable, worker, offered, incoming)
         if self._incoming.get(worker) is not incoming:
             return  # the round closed while the disk was busy
-        self._store.update_stored(offered.round, worker, sha256=offered.sha256, samples=offered.samples)
         self._incoming.pop(worker).file.close()
         self.delivered[worker] = DeliveredUpdate(
             path=incoming.file.path,
@@ -113,6 +112,10 @@ class Desk:
             train_s=offered.train_s,
             loss=offered.loss,
         )
+
+    def _make_durable(self, worker: WorkerName, offered: UpdateOffered, incoming: IncomingUpdate) -> None:
+        incoming.file.sync()
+        self._store.update_stored(offered.round, worker, sha256=offered.sha256, samples=offered.samples)
 
     def _spool_folder(self, round_number: int) -> Path:
         return self._store.folder / "spool" / f"round-{round_number:04d}"

@@ -50,24 +50,16 @@ def credentials_in(folder: Path, name: WorkerName) -> Credentials:
     return Credentials(name, folder / "workers" / name)
 
 
-def load_credentials(credentials: Credentials, *, now: datetime) -> bool:
-    """Return whether there are usable credentials; False where none were ever stored.
+def are_usable(credentials: Credentials, *, now: datetime) -> bool:
+    """Whether there is a certificate for our key that has not expired; raises `CredentialError` for an unsafe key.
 
-    Raises `CredentialError` when others can read the key, or the certificate has expired or is not for that key.
+    A key without its certificate (this program stopped between the two) is not usable: it enrols again.
     """
     if not credentials.certificate_path.exists():
         return False
-    key = load_key(credentials.key_path)
     certificate = read_certificate(credentials.certificate_path)
-    if certificate.public_key() != key.public_key():
-        return False  # stopped between making a new key and storing its certificate: enrol again
-    if certificate.not_valid_after_utc <= now:
-        raise CredentialError(
-            f"certificate of {credentials.name}",
-            found=f"expired at {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",
-            todo="ask the coordinator for a new `certs token` and join with --token",
-        )
-    return True
+    fits_key = certificate.public_key() == load_key(credentials.key_path).public_key()
+    return fits_key and certificate.not_valid_after_utc > now
 
 
 def trusts(credentials: Credentials, authority_der: bytes) -> bool:

@@ -166,6 +166,7 @@ class Worker:
         if self._workshop is not None and self._session is not None and welcome.run == self._run:
             return self._workshop, self._session
         await self._stop_training()
+        self._events = asyncio.Queue()  # what is left of another run is of no use in this one
         settings = run_settings_from(welcome.settings)
         objection = self._consent.objection(model=settings.model, training=settings.training)
         if objection is not None:
