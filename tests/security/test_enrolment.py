@@ -6,8 +6,8 @@ from fednet.config import WorkerName
 from fednet.errors import BadInput, CredentialError, Refused
 from fednet.security.enrolment import (
     Enroller,
-    credentials_in,
     are_usable,
+    credentials_in,
     make_request,
     store_certificate,
     trusts,
