@@ -28,6 +28,7 @@ def faults(
 def _norm_fault(norm: float, median: float) -> str | None:
     if not math.isfinite(norm):
         return "its update holds values that are not finite (NaN or infinity)"
+    # beside a median of 0 any update is infinitely large, and the one that learned may be the honest one
     if norm > ABSURD_NORM_FACTOR * median and median > 0:
         return (
             f"its update is {norm / median:.3g} times as large as the median update, {ABSURD_NORM_FACTOR:g} is absurd"
@@ -43,6 +44,7 @@ def _buffer_fault(buffers: Mapping[str, torch.Tensor]) -> str | None:
     for name, values in buffers.items():
         if values.is_floating_point() and not bool(values.isfinite().all()):
             return f"its BatchNorm statistics {name} are not finite"
+        # 0 is honest: the variance of a dead channel decays to it
         if name.endswith("running_var") and not bool((values >= 0).all()):
             return f"its BatchNorm variances {name} are negative"
         if not values.is_floating_point() and not bool((values >= 0).all()):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from fednet.aggregation.blocks import gram_matrix, row_norms, squared_distances, weighted_sum
-from fednet.aggregation.buffers import median_buffers
+from fednet.aggregation.buffers import median_buffers, voters
 from fednet.aggregation.checks import faults
 from fednet.aggregation.rows import ChosenRows, Rows
 from fednet.aggregation.rules.registry import rule_named
@@ -80,13 +80,13 @@ def aggregate(
             f"{rule} needs {chosen.needs(byzantine)} sound updates for f = {byzantine}, {len(sound)} are left"
         )
     kept = ChosenRows(rows, sound)
-    centre = _median_index(norms[sound])
-    distances = squared_distances(gram_matrix(kept, device, centre=centre))
+    distances = squared_distances(gram_matrix(kept, norms[sound], device))
     selection = chosen.select(distances, Context(byzantine))
     weights = capped_weights([updates[sound[index]].samples for index in range(len(sound))], selection.selected)
+    heard = voters(selection.selected, count=len(sound), byzantine=byzantine)
     return Outcome(
         step=weighted_sum(kept, weights, device),
-        buffers=median_buffers([buffers[sound[index]] for index in sorted(selection.selected)]),
+        buffers=median_buffers([buffers[sound[index]] for index in heard]),
         verdicts=_verdicts(updates, norms, complaints, sound, selection, weights, distances),
         distances=distances,
         scored=tuple(updates[index].worker for index in sound),
@@ -110,10 +110,6 @@ def _remaining_byzantine(updates: Sequence[UpdateFacts], complaints: Sequence[st
             f"{len(faulty)} updates are faulty, f = {byzantine} is what this run tolerates: {', '.join(faulty)}"
         )
     return max(0, byzantine - len(faulty))
-
-
-def _median_index(norms: torch.Tensor) -> int:
-    return int(torch.sort(norms, stable=True).indices[(len(norms) - 1) // 2])
 
 
 def _verdicts(
@@ -152,19 +148,25 @@ def _verdicts(
 
 
 def _rejection(position: int, norms: torch.Tensor, selection: Selection, distances: torch.Tensor) -> str:
+    assert selection.scores is not None, "a rule that scores nobody keeps everybody"
     kept = list(selection.selected)
-    size = float(norms[position]) / max(float(norms[kept].median()), math.ulp(0.0))
-    sentence = f"rejected: its update is {size:.2g} times as large as the selected ones"
+    own_score, last_kept = float(selection.scores[position]), float(selection.scores[kept].max())
+    if own_score == last_kept:
+        return "rejected: its Krum score equals that of the last one selected, and ties go by worker name"
+    sentence = f"rejected: its update {_size(float(norms[position]), float(norms[kept].median()))}"
     cosine = _cosine_to_mean(position, kept, norms, distances)
     if cosine is not None:
         direction = "points away from" if cosine < 0 else "agrees little with" if cosine < 0.5 else "agrees with"
         sentence += f" and {direction} them (cosine {cosine:.2f})"
-    if selection.scores is not None:
-        worst_kept = float(selection.scores[kept].max())
-        if worst_kept > 0:
-            ratio = float(selection.scores[position]) / worst_kept
-            sentence += f"; its Krum score is {ratio:.3g} times that of the last one selected"
+    if last_kept > 0:
+        sentence += f"; its Krum score is {own_score / last_kept:.3g} times that of the last one selected"
     return sentence
+
+
+def _size(norm: float, typical: float) -> str:
+    if typical == 0:
+        return "changes the model, the selected ones do not"
+    return f"is {norm / typical:.2g} times as large as the selected ones"
 
 
 def _cosine_to_mean(position: int, kept: Sequence[int], norms: torch.Tensor, distances: torch.Tensor) -> float | None:

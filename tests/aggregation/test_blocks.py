@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fednet.aggregation.blocks import gram_matrix, row_norms, squared_distances, weighted_sum
+from fednet.aggregation.blocks import gram_matrix, median_row, row_norms, squared_distances, weighted_sum
 from fednet.aggregation.rows import TensorRows
 
 CPU = torch.device("cpu")
@@ -16,8 +16,9 @@ def brute_force(matrix: torch.Tensor) -> torch.Tensor:
     return torch.stack([(exact - row).square().sum(dim=1) for row in exact])
 
 
-def distances(matrix: torch.Tensor, *, centre: int = 0, width: int | None = None) -> torch.Tensor:
-    return squared_distances(gram_matrix(TensorRows(matrix), CPU, centre=centre, width=width))
+def distances(matrix: torch.Tensor, *, width: int | None = None) -> torch.Tensor:
+    rows = TensorRows(matrix)
+    return squared_distances(gram_matrix(rows, row_norms(rows, CPU), CPU, width=width))
 
 
 def random(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -43,13 +44,50 @@ def test_one_update_scaled_a_hundred_thousand_times_spoils_no_honest_distance() 
     matrix = random(9, 4000)
     matrix[4] *= 1e5
     honest = [0, 1, 2, 3, 5, 6, 7, 8]
-    found, expected = distances(matrix, centre=0), brute_force(matrix)
+    found, expected = distances(matrix), brute_force(matrix)
     assert torch.allclose(found[honest][:, honest], expected[honest][:, honest], rtol=1e-5)
 
 
 def test_identical_updates_are_at_distance_zero_and_never_below() -> None:
     matrix = random(1, 1000).repeat(4, 1)
     assert torch.equal(distances(matrix), torch.zeros(4, 4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("scale", [1e-42, 1e-38, 1e-30, 1e-20, 1e-10, 1e10, 1e20, 1e30, 1e37])
+def test_distances_of_tiny_denormal_and_huge_updates_are_right(scale: float) -> None:
+    matrix = random(6, 500) * scale
+    assert torch.allclose(distances(matrix), brute_force(matrix), rtol=1e-5, atol=0.0)
+
+
+def test_a_huge_minority_does_not_make_the_others_distances_vanish() -> None:
+    matrix = random(7, 300)
+    matrix[:3] *= 1e30
+    assert torch.allclose(distances(matrix)[3:, 3:], brute_force(matrix)[3:, 3:], rtol=1e-5)
+
+
+@pytest.mark.parametrize("width", [None, 2**12, 2**20])
+def test_long_updates_keep_six_digits_whatever_the_block(width: int | None) -> None:
+    matrix = 1e-3 * random(10, 2**20) + 2e-3 * random(1, 2**20, seed=1)
+    assert torch.allclose(distances(matrix, width=width), brute_force(matrix), rtol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["medium", "high"])
+def test_a_lower_precision_that_somebody_set_is_not_used_and_is_left_as_it_was(precision: str) -> None:
+    matrix = 100 * random(1, 5000) + random(6, 5000, seed=1)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(precision)
+        assert torch.allclose(distances(matrix), brute_force(matrix), rtol=1e-4)
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize(
+    ("norms", "row"), [([3.0], 0), ([5.0, 1.0], 1), ([9.0, 1.0, 3.0], 2), ([2.0, 2.0, 2.0], 1), ([0.0, 7.0, 0.0], 2)]
+)
+def test_the_common_row_is_the_one_of_median_norm(norms: list[float], row: int) -> None:
+    assert median_row(torch.tensor(norms, dtype=torch.float64)) == row
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-42, 1e15])
@@ -85,6 +123,11 @@ def test_the_weighted_sum_is_numpys(width: int | None) -> None:
     expected = np.average(matrix.double().numpy(), axis=0, weights=weights.numpy())
     found = weighted_sum(TensorRows(matrix), weights, CPU, width=width)
     assert np.allclose(found.numpy(), expected, atol=1e-6)
+
+
+def test_the_weighted_sum_keeps_what_large_values_would_swallow() -> None:
+    matrix = torch.tensor([[1e8], [1.0], [-1e8]])
+    assert weighted_sum(TensorRows(matrix), torch.ones(3, dtype=torch.float64), CPU).tolist() == [1.0]
 
 
 def test_a_row_of_weight_zero_is_not_even_read_into_the_sum() -> None:

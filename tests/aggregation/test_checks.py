@@ -32,6 +32,19 @@ def test_updates_that_all_are_zero_are_no_fault() -> None:
     assert faults(torch.zeros(3, dtype=torch.float64), [1, 1, 1], [SOUND] * 3) == [None] * 3
 
 
+def test_the_only_update_that_learned_anything_is_no_fault() -> None:
+    assert faults(torch.tensor([0.0, 0.0, 2.0], dtype=torch.float64), [1, 1, 1], [SOUND] * 3) == [None] * 3
+
+
+def test_norms_that_are_not_finite_do_not_move_the_median() -> None:
+    norms = torch.tensor([1.0, float("nan"), float("inf"), 1.0, 99.0], dtype=torch.float64)
+    assert [complaint is None for complaint in faults(norms, [1] * 5, [SOUND] * 5)] == [True, False, False, True, True]
+
+
+def test_a_variance_of_zero_is_what_a_dead_channel_has() -> None:
+    assert faults(NORMS, [1, 1, 1], only_last(bn__running_var=torch.tensor([0.0, 1.0]))) == [None] * 3
+
+
 @pytest.mark.parametrize("claim", [0, -5])
 def test_a_claim_of_no_samples_is_a_fault(claim: int) -> None:
     assert "no sample" in str(faults(NORMS, [1, 1, claim], [SOUND] * 3)[2])

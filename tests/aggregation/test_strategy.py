@@ -2,6 +2,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fednet.aggregation.rows import TensorRows
 from fednet.aggregation.strategy import Outcome, UpdateFacts, aggregate, capped_weights
@@ -133,6 +135,84 @@ def test_clean_parameters_with_poisoned_statistics_do_not_pass() -> None:
     buffers[3] = {"bn.running_var": torch.tensor([1.0, -5.0])}
     outcome = run(honest(5), buffers=buffers)
     assert "client3" not in selected(outcome)
+
+
+@pytest.mark.parametrize(("rule", "byzantine"), [("krum", 1), ("krum", 2), ("multikrum", 3)])
+def test_poisoned_statistics_under_the_best_parameters_stay_outvoted(rule: str, byzantine: int) -> None:
+    matrix = honest(2 * byzantine + 3)
+    matrix[:byzantine] = matrix[byzantine:].mean(dim=0) + 1e-3 * honest(byzantine, seed=1)
+    buffers = [{"bn.running_var": torch.ones(2)} for _ in matrix]
+    buffers[:byzantine] = [{"bn.running_var": torch.full((2,), 1e9)}] * byzantine
+    outcome = run(matrix, rule=rule, byzantine=byzantine, buffers=buffers)
+    assert "client0" in selected(outcome), "the attacker's parameters are the best: this test shows nothing otherwise"
+    assert torch.equal(outcome.buffers["bn.running_var"], torch.ones(2))
+
+
+@pytest.mark.parametrize("scale", [1e-42, 1e-30, 1e-20, 1.0, 1e20, 1e36])
+def test_no_size_of_updates_lets_a_sign_flipped_one_pass(scale: float) -> None:
+    matrix = honest(7)
+    matrix[0] *= -4
+    outcome = run(matrix * scale, byzantine=2)
+    assert "client0" not in selected(outcome)
+    assert outcome.step.isfinite().all()
+
+
+def brute_force_scores(matrix: torch.Tensor, byzantine: int) -> list[float]:
+    """Krum's scores in float64, by a loop over pairs."""
+    exact = matrix.double()
+    scores = []
+    for i in range(len(exact)):
+        others = sorted(float((exact[i] - exact[j]).square().sum()) for j in range(len(exact)) if j != i)
+        scores.append(sum(others[: max(0, len(exact) - byzantine - 2)]))
+    return scores
+
+
+ADVERSARIAL = {
+    "random": honest(7),
+    "identical": honest(1).repeat(7, 1),
+    "nearly identical": honest(1) + 1e-5 * honest(7, seed=1),
+    "one far away": honest(7) * torch.tensor([1.0, 1, 1, 1, 1, 1, 90])[:, None],
+    "tiny": 1e-30 * honest(7),
+    "denormal": 1e-42 * honest(7),
+    "huge": 1e30 * honest(7),
+    "one coordinate": honest(7, d=1),
+    "zero": torch.zeros(7, 4),
+}
+
+
+@pytest.mark.parametrize("name", ADVERSARIAL)
+@pytest.mark.parametrize("byzantine", [0, 1, 2])
+def test_scores_are_those_of_a_float64_brute_force(name: str, byzantine: int) -> None:
+    found = [verdict.score for verdict in run(ADVERSARIAL[name], byzantine=byzantine).verdicts]
+    assert found == pytest.approx(brute_force_scores(ADVERSARIAL[name], byzantine), rel=1e-5, abs=0.0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_krum_of_so_few_is_decided_by_hand(n: int) -> None:
+    # n = 1, 2: no neighbour counts, the first name wins. n = 3: 0, 3, 4 score 9, 1, 1; the tie goes to the first name
+    assert selected(run(torch.tensor([[0.0], [3.0], [4.0]])[:n], rule="krum", byzantine=0)) == [f"client{n // 3}"]
+
+
+@given(st.permutations(list(range(7))), st.sampled_from([2.0**-40, 0.5, 1.0, 8.0, 2.0**40]))
+@settings(max_examples=30, deadline=None)
+def test_neither_order_nor_scale_changes_who_is_selected(order: list[int], scale: float) -> None:
+    matrix = honest(7)
+    matrix[3] *= -4
+    assert selected(run(matrix * scale, byzantine=2, order=order)) == selected(run(matrix, byzantine=2))
+
+
+@pytest.mark.parametrize("rule", ["krum", "multikrum"])
+def test_where_nobody_moved_the_one_who_did_is_told_so(rule: str) -> None:
+    matrix = torch.zeros(5, 3)
+    matrix[0] = 1e25
+    outcome = run(matrix, rule=rule)
+    assert "client0" not in selected(outcome)
+    assert "changes the model, the selected ones do not" in outcome.verdicts[0].reason
+
+
+def test_an_update_that_lost_a_tie_is_not_called_worse() -> None:
+    reason = run(torch.zeros(5, 3)).verdicts[4].reason
+    assert reason == "rejected: its Krum score equals that of the last one selected, and ties go by worker name"
 
 
 def test_identical_updates_do_not_fool_the_diagonal() -> None:

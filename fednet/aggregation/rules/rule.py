@@ -20,7 +20,7 @@ class Selection:
     """Which updates a rule keeps, best first, and the scores it went by (lower is better)."""
 
     selected: tuple[int, ...]
-    scores: torch.Tensor | None  # (n,) float64, None for a rule that scores nobody
+    scores: torch.Tensor | None  # (n,) float64, None for a rule that keeps everybody
 
 
 @dataclass(frozen=True)
