@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import secrets
+import shutil
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -16,8 +19,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from fednet.config import WorkerName
 from fednet.errors import CredentialError
 from fednet.security.identity import Role, identity_uri
-from fednet.security.keys import load_key, new_key, save_key
-from fednet.storage.atomic import write_bytes
+from fednet.security.keys import load_key, new_key, private_folder, save_key
+from fednet.storage.atomic import storage_error, sync_folder, write_bytes
 
 AUTHORITY_DAYS = 3650
 COORDINATOR_DAYS = 365
@@ -100,6 +103,12 @@ class Authority:
         now: datetime,
         days: int,
     ) -> x509.Certificate:
+        if self.certificate.not_valid_after_utc <= now:
+            raise CredentialError(
+                "certificate authority",
+                found=f"expired at {self.certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",
+                todo="check this machine's clock, or make a new authority and enrol every hospital again",
+            )
         last = min(now + timedelta(days=days), self.certificate.not_valid_after_utc)
         return (
             _builder(common_name, self.certificate.subject, key, now, last)
@@ -112,66 +121,114 @@ class Authority:
         )
 
 
+def has_authority(folder: Path) -> bool:
+    """Whether an authority has been made in `folder`."""
+    return (folder / "authority" / "ca.pem").exists()
+
+
 def create_authority(folder: Path, *, now: datetime) -> Authority:
     """Make a new authority in `folder`; raises `CredentialError` when there is one."""
+    if not _make_authority(folder, now=now):
+        raise CredentialError(
+            f"authority {folder / 'authority'}", found="one that exists already", todo="use it, or another --certs"
+        )
+    return open_authority(folder)
+
+
+def open_authority(folder: Path) -> Authority:
+    """Return the authority in `folder`; raises `CredentialError` when there is none, or only a part of one."""
     home = folder / "authority"
-    if (home / "ca.pem").exists():
-        raise CredentialError(f"authority {home}", found="one that exists already", todo="use it, or another --certs")
+    missing = [name for name in ("ca.pem", "ca.key") if not (home / name).exists()]
+    if len(missing) == 2:
+        raise CredentialError(
+            f"authority {home}", found="nothing there", todo="run `cli.py certs init`, or start a coordinator once"
+        )
+    if missing:
+        raise CredentialError(f"authority {home}", found=f"no {missing[0]}", todo="bring it back from your copy")
+    certificate, key = read_certificate(home / "ca.pem"), load_key(home / "ca.key")
+    if certificate.public_key() != key.public_key():
+        raise CredentialError(
+            f"authority {home}", found="a ca.key that is not ca.pem's", todo="bring both back from your copy"
+        )
+    return Authority(folder, certificate, key)
+
+
+def open_or_create_authority(folder: Path, *, now: datetime) -> Authority:
+    """Return the authority in `folder`, made now where there is none; of several at once, all get the same."""
+    if not has_authority(folder):
+        _make_authority(folder, now=now)
+    return open_authority(folder)
+
+
+def _make_authority(folder: Path, *, now: datetime) -> bool:
+    """Put a new authority into `folder`; return False, with nothing changed, where there is something of one.
+
+    Key and certificate come into place together, by renaming their folder, which fails where files lie already: two
+    coordinators that start at once never mix theirs, and a key is never overwritten.
+    """
     key = new_key()
+    certificate = _authority_certificate(key, now)
+    private_folder(folder)
+    unfinished = folder / f".authority.{secrets.token_hex(4)}.tmp"
+    try:
+        save_key(unfinished / "ca.key", key)
+        write_bytes(unfinished / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM))
+        unfinished.rename(folder / "authority")
+        sync_folder(folder)
+    except OSError as exc:
+        if exc.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise storage_error(folder / "authority", exc) from exc
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return True
+
+
+def _authority_certificate(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:
     serial = x509.random_serial_number()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"FedNet authority {serial:x}"[:40])])
-    certificate = (
+    return (
         _builder(None, name, key.public_key(), now, now + timedelta(days=AUTHORITY_DAYS), subject=name)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(signs_certificates=True), critical=True)
         .sign(key, hashes.SHA256())
     )
-    save_key(home / "ca.key", key)
-    write_bytes(home / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM))
-    return Authority(folder, certificate, key)
-
-
-def open_authority(folder: Path) -> Authority:
-    """Return the authority in `folder`; raises `CredentialError` when there is none."""
-    home = folder / "authority"
-    if not (home / "ca.pem").exists():
-        raise CredentialError(
-            f"authority {home}", found="nothing there", todo="run `cli.py certs init`, or start a coordinator once"
-        )
-    return Authority(folder, read_certificate(home / "ca.pem"), load_key(home / "ca.key"))
-
-
-def open_or_create_authority(folder: Path, *, now: datetime) -> Authority:
-    """Return the authority in `folder`, made now where there is none."""
-    return open_authority(folder) if (folder / "authority" / "ca.pem").exists() else create_authority(folder, now=now)
 
 
 def read_certificate(path: Path) -> x509.Certificate:
     """Return the PEM certificate in `path`; raises `CredentialError`."""
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, x509.InvalidVersion) as exc:
         raise CredentialError(f"certificate {path}", found="a file that is no PEM certificate") from exc
 
 
 def public_key_of(request_der: bytes) -> PublicKey:
-    """Return the key of a signing request that is signed by it and strong enough; raises `CredentialError`."""
+    """Return the key of a signing request that is signed by it and strong enough; raises `CredentialError`.
+
+    Anybody who reaches the port may send the bytes, so every way they can be malformed ends in that one error.
+    """
     try:
         request = x509.load_der_x509_csr(request_der)
-        is_signed = request.is_signature_valid
         key = request.public_key()
-    except (ValueError, TypeError, InvalidSignature) as exc:
+        if not isinstance(key, PublicKey) or not _is_strong(key):
+            raise CredentialError(
+                "signing request",
+                found="another kind of key",
+                expected="P-256, P-384, Ed25519 or RSA of 2048 to 8192 bit",
+            )
+        is_signed = request.is_signature_valid
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion) as exc:
         raise CredentialError("signing request", found="bytes that are no PKCS #10 request") from exc
     if not is_signed:
         raise CredentialError("signing request", found="a signature that is not by its own key")
-    strong = (
-        (isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in ("secp256r1", "secp384r1"))
-        or isinstance(key, ed25519.Ed25519PublicKey)
-        or (isinstance(key, rsa.RSAPublicKey) and 2048 <= key.key_size <= 8192)
-    )
-    if not strong or not isinstance(key, PublicKey):
-        raise CredentialError("signing request", found="another kind of key", expected="P-256, P-384, Ed25519 or RSA")
     return key
+
+
+def _is_strong(key: PublicKey) -> bool:
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return key.curve.name in ("secp256r1", "secp384r1")
+    return not isinstance(key, rsa.RSAPublicKey) or 2048 <= key.key_size <= 8192
 
 
 def _builder(

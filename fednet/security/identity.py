@@ -53,7 +53,7 @@ def identity_of(certificate_der: bytes) -> PeerIdentity:
             certificate.fingerprint(hashes.SHA256()).hex(),
             certificate.not_valid_after_utc,
         )
-    except (x509.ExtensionNotFound, IndexError, ValueError, BadInput) as exc:
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, IndexError, ValueError, BadInput) as exc:
         raise CredentialError("certificate", found="no FedNet identity in it", todo="enrol with a token") from exc
     if len(uris) != 1:
         raise CredentialError("certificate", found=f"{len(uris)} FedNet identities in it", expected="one")
@@ -64,5 +64,5 @@ def load_certificate(certificate_der: bytes) -> x509.Certificate:
     """Parse a DER certificate; raises `CredentialError`."""
     try:
         return x509.load_der_x509_certificate(certificate_der)
-    except ValueError as exc:
+    except (ValueError, x509.InvalidVersion) as exc:
         raise CredentialError("certificate", found="bytes that are no X.509 certificate") from exc

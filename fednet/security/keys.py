@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -26,22 +28,35 @@ def save_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
 
 def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """Return the key in `path`; raises `CredentialError` when others can read it, or when it is none of ours."""
-    refuse_readable_by_others(path)
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError) as exc:
+        key = serialization.load_pem_private_key(read_private(path), password=None)
+    except OSError as exc:
+        raise CredentialError(f"key {path}", found=exc.strerror or "nothing there") from exc
+    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
         raise CredentialError(f"key {path}", found="a file that cannot be read as a private key") from exc
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise CredentialError(f"key {path}", found=type(key).__name__, expected="an elliptic-curve key")
     return key
 
 
+def read_private(path: Path) -> bytes:
+    """Return a secret file's content. Raises `OSError`, and `CredentialError` when others can open the file."""
+    with path.open("rb") as file:
+        _refuse_mode(path, os.fstat(file.fileno()).st_mode)
+        return file.read()
+
+
 def refuse_readable_by_others(path: Path) -> None:
     """Raise `CredentialError` when anybody but the owner can open this secret."""
     try:
-        mode = stat.S_IMODE(path.stat().st_mode)
+        mode = path.stat().st_mode
     except OSError as exc:
         raise CredentialError(f"key {path}", found=exc.strerror or "nothing there") from exc
+    _refuse_mode(path, mode)
+
+
+def _refuse_mode(path: Path, st_mode: int) -> None:
+    mode = stat.S_IMODE(st_mode)
     if mode & 0o077:
         raise CredentialError(
             f"key {path}", found=f"mode {mode:04o}: others can read it", expected="0600", todo=f"run chmod 600 {path}"

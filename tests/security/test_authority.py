@@ -1,4 +1,7 @@
+import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from cryptography import x509
@@ -7,7 +10,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from fednet.config import WorkerName
 from fednet.errors import CredentialError
-from fednet.security.authority import create_authority, open_authority, read_certificate
+from fednet.security.authority import (
+    create_authority,
+    open_authority,
+    open_or_create_authority,
+    public_key_of,
+    read_certificate,
+)
 from fednet.security.identity import identity_of
 from tests.security.certs import DAY, NOW, authority_in
 
@@ -27,6 +36,45 @@ def test_a_second_authority_never_replaces_the_first(tmp_path: Path) -> None:
     create_authority(tmp_path, now=NOW)
     with pytest.raises(CredentialError, match="exists already"):
         create_authority(tmp_path, now=NOW)
+
+
+def test_of_authorities_made_at_once_one_is_kept_whole_and_all_get_it(tmp_path: Path) -> None:
+    together = Barrier(8)
+
+    def make(_: int) -> bytes:
+        together.wait()
+        return open_or_create_authority(tmp_path, now=NOW).certificate_der
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(make, range(8))) == {open_authority(tmp_path).certificate_der}
+    assert [path.name for path in tmp_path.iterdir()] == ["authority"]
+
+
+@pytest.mark.parametrize("lost", ["ca.pem", "ca.key"])
+def test_what_is_left_of_an_authority_is_never_overwritten(tmp_path: Path, lost: str) -> None:
+    create_authority(tmp_path, now=NOW)
+    (tmp_path / "authority" / lost).unlink()
+    (kept,) = (tmp_path / "authority").iterdir()
+    before = kept.read_bytes()
+    with pytest.raises(CredentialError, match=f"no {lost}"):
+        open_or_create_authority(tmp_path, now=NOW)
+    with pytest.raises(CredentialError, match="exists already"):
+        create_authority(tmp_path, now=NOW)
+    assert kept.read_bytes() == before
+
+
+def test_a_key_of_another_authority_is_refused(tmp_path: Path) -> None:
+    create_authority(tmp_path / "ours", now=NOW)
+    create_authority(tmp_path / "theirs", now=NOW)
+    (tmp_path / "theirs/authority/ca.key").replace(tmp_path / "ours/authority/ca.key")
+    with pytest.raises(CredentialError, match=r"not ca\.pem's"):
+        open_authority(tmp_path / "ours")
+
+
+def test_an_expired_authority_signs_nothing_and_says_when_it_expired(tmp_path: Path) -> None:
+    authority = create_authority(tmp_path, now=NOW - 4000 * DAY)
+    with pytest.raises(CredentialError, match="expired at"):
+        authority.sign_worker(request(ec.generate_private_key(ec.SECP256R1())), WorkerName("x"), now=NOW)
 
 
 def test_no_authority_says_how_to_make_one(tmp_path: Path) -> None:
@@ -52,6 +100,16 @@ def test_a_request_signed_by_another_key_is_refused(tmp_path: Path) -> None:
 def test_garbage_is_no_request(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(CredentialError):
         create_authority(tmp_path, now=NOW).sign_worker(data, WorkerName("x"), now=NOW)
+
+
+def test_no_damage_to_a_request_is_anything_but_a_bad_request() -> None:
+    good = request(ec.generate_private_key(ec.SECP256R1()))
+    chance = random.Random(0)
+    for _ in range(2000):
+        bad = bytearray(good)
+        bad[chance.randrange(len(bad))] ^= 1 << chance.randrange(8)
+        with pytest.raises(CredentialError):
+            public_key_of(bytes(bad))
 
 
 def test_weak_keys_are_refused(tmp_path: Path) -> None:
