@@ -31,10 +31,16 @@ def worker_context(credentials: Credentials) -> ssl.SSLContext:
 
 
 def enrolment_context(authority_der: bytes) -> ssl.SSLContext:
-    """Return the context of a worker without a certificate, which trusts the authority of its token alone."""
+    """Return the context of a worker without a certificate, which trusts the authority of its token alone.
+
+    Raises `CredentialError` when the token's authority is no certificate.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_verify_locations(cadata=authority_der)
+    try:
+        context.load_verify_locations(cadata=authority_der)
+    except (ValueError, ssl.SSLError) as exc:
+        raise CredentialError("join token", found="no certificate in it", todo="ask the centre for a new one") from exc
     return context
 
 
@@ -46,7 +52,14 @@ def explain_tls_failure(exc: ssl.SSLError, *, host: str) -> CredentialError:
             todo = f"start the coordinator with --public-host {host}, or use a name that is in its certificate"
             return CredentialError("coordinator's certificate", found=f"not for {host}", todo=todo)
         if "expired" in text or "not yet valid" in text:
-            return CredentialError("coordinator's certificate", found=text, todo="check both clocks, then renew it")
+            return CredentialError(
+                "coordinator's certificate",
+                found=text,
+                todo="check both clocks; a coordinator renews its certificate when it starts",
+            )
+        if "purpose" in text:
+            todo = "check the address: a worker's certificate must never serve as a coordinator's"
+            return CredentialError(f"coordinator at {host}", found="a certificate of another role there", todo=todo)
         return CredentialError(
             f"coordinator at {host}",
             found="a certificate of another authority than this worker enrolled with",
@@ -77,5 +90,5 @@ def _load_own(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as exc:
         raise CredentialError(
-            f"certificate {certificate}", found="not usable with its key", todo="enrol again"
+            f"certificate {certificate}", found="not usable with its key", todo="start again: a new one is made"
         ) from exc

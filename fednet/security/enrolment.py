@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
@@ -51,15 +52,19 @@ def credentials_in(folder: Path, name: WorkerName) -> Credentials:
 
 
 def are_usable(credentials: Credentials, *, now: datetime) -> bool:
-    """Whether there is a certificate for our key that has not expired; raises `CredentialError` for an unsafe key.
+    """Whether key, certificate and authority belong together and are not expired; `CredentialError`: an unsafe key.
 
-    A key without its certificate (this program stopped between the two) is not usable: it enrols again.
+    Three files cannot be replaced at one moment. Where the program stopped between them they do not belong together
+    (the key alone; a new authority, the certificate still the old one's), and the worker enrols again.
     """
-    if not credentials.certificate_path.exists():
+    if not all(
+        path.exists() for path in (credentials.key_path, credentials.certificate_path, credentials.authority_path)
+    ):
         return False
     certificate = read_certificate(credentials.certificate_path)
     fits_key = certificate.public_key() == load_key(credentials.key_path).public_key()
-    return fits_key and certificate.not_valid_after_utc > now
+    fits_authority = _is_issued_by(certificate, read_certificate(credentials.authority_path))
+    return fits_key and fits_authority and certificate.not_valid_after_utc > now
 
 
 def trusts(credentials: Credentials, authority_der: bytes) -> bool:
@@ -83,20 +88,25 @@ def make_request(credentials: Credentials) -> bytes:
 
 def store_certificate(credentials: Credentials, certificate_der: bytes, authority_der: bytes) -> None:
     """Keep an issued certificate; raises `CredentialError` unless it is for our key, our name, by that authority."""
-    certificate = load_certificate(certificate_der)
+    certificate, authority = load_certificate(certificate_der), load_certificate(authority_der)
+    if not _is_issued_by(certificate, authority):
+        raise CredentialError("issued certificate", found="not signed by the token's authority")
     if certificate.public_key() != load_key(credentials.key_path).public_key():
         raise CredentialError(
             "issued certificate", found="another key in it", expected=f"the key of {credentials.name}"
         )
     if identity_of(certificate_der).name != credentials.name:
         raise CredentialError("issued certificate", found="another name in it", expected=credentials.name)
-    authority = load_certificate(authority_der)
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except Exception as exc:  # cryptography raises several kinds; each means the same here
-        raise CredentialError("issued certificate", found="not signed by the token's authority") from exc
     write_bytes(credentials.authority_path, authority.public_bytes(serialization.Encoding.PEM))
     write_bytes(credentials.certificate_path, certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def _is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 class Enroller:
@@ -111,16 +121,20 @@ class Enroller:
     def enrol(self, name: str, secret: bytes, request_der: bytes, *, peer_address: str, now: datetime) -> bytes:
         """Return the certificate, DER. Raises `Refused` for the token, `CredentialError` for the request.
 
-        The request is checked first, so that a bad one does not use up the token.
+        The request is checked first, so that a bad one does not use up the token. Where the answer was lost, the same
+        token and key get the same certificate again (see `TokenLedger.redeem`).
         """
         checked = worker_name(name)
         key = public_key_of(request_der).public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
         with self._lock:
-            if not any(grant.accepts(secret, peer_address) for grant in self._grants):
-                self._ledger.redeem(secret, checked, key, now=now)
-            certificate = self._authority.sign_worker(request_der, checked, now=now)
-            identity = identity_of(certificate)
-            self._ledger.record_certificate(checked, identity.fingerprint, now=now, expires=identity.not_after)
+            if any(grant.accepts(secret, peer_address) for grant in self._grants):
+                return self._sign(request_der, checked, redeemed=None, now=now)
+            issued = self._ledger.redeem(secret, checked, key, now=now)
+            return issued or self._sign(request_der, checked, redeemed=secret, now=now)
+
+    def _sign(self, request_der: bytes, name: WorkerName, *, redeemed: bytes | None, now: datetime) -> bytes:
+        certificate = self._authority.sign_worker(request_der, name, now=now)
+        self._ledger.record(identity_of(certificate), certificate, redeemed=redeemed, now=now)
         return certificate

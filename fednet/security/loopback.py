@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import ipaddress
 import secrets
 from pathlib import Path
 
-from fednet.security.keys import private_folder, refuse_readable_by_others
+from fednet.errors import CredentialError
+from fednet.security.keys import private_folder, read_private
 from fednet.security.tokens import SECRET_BYTES, JoinToken, decode_token
 from fednet.storage.atomic import write_text
 
@@ -27,11 +29,9 @@ class LoopbackGrant:
 
     def remove(self) -> None:
         """Take the token file away, unless another coordinator has put its own there."""
-        try:
-            if decode_token(self._path.read_text()).secret == self._secret:
+        with contextlib.suppress(OSError, CredentialError):  # a file that is left behind opens nothing any more
+            if _read_token(self._path).secret == self._secret:
                 self._path.unlink()
-        except FileNotFoundError:
-            pass
 
     def accepts(self, secret: bytes, peer_address: str) -> bool:
         """Whether this secret opens the door to this peer."""
@@ -44,12 +44,15 @@ def loopback_path(folder: Path, port: int) -> Path:
 
 
 def find_loopback_token(folder: Path, port: int) -> JoinToken | None:
-    """Return the token that a coordinator on this machine has left, or None."""
-    path = loopback_path(folder, port)
-    if not path.exists():
+    """Return the token that a coordinator on this machine has left, or None; `CredentialError` for an unsafe one."""
+    try:
+        return _read_token(loopback_path(folder, port))
+    except FileNotFoundError:
         return None
-    refuse_readable_by_others(path)
-    return decode_token(path.read_text())
+
+
+def _read_token(path: Path) -> JoinToken:
+    return decode_token(read_private(path).decode(errors="replace"))
 
 
 def is_loopback(address: str) -> bool:

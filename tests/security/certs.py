@@ -35,8 +35,19 @@ def enrolled(folder: Path, name: str, authority: Authority, *, now: datetime = N
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext, hostname: str = "localhost") -> ssl.SSLObject:
     """Do a TLS handshake in memory, then move one byte; return the server's side. Raises `ssl.SSLError`."""
+    return handshake_of_both(server, client, hostname)[0]
+
+
+def handshake_of_both(
+    server: ssl.SSLContext,
+    client: ssl.SSLContext,
+    hostname: str = "localhost",
+    *,
+    session: ssl.SSLSession | None = None,
+) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """Do as `handshake`, where the client offers to resume `session`; return the server's side and the client's."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    at_client = client.wrap_bio(to_client, to_server, server_side=False, server_hostname=hostname)
+    at_client = client.wrap_bio(to_client, to_server, server_side=False, server_hostname=hostname, session=session)
     at_server = server.wrap_bio(to_server, to_client, server_side=True)
     waiting = {at_client, at_server}
     for _ in range(10):
@@ -50,4 +61,4 @@ def handshake(server: ssl.SSLContext, client: ssl.SSLContext, hostname: str = "l
     at_server.read(1)
     at_server.write(b"y")
     at_client.read(1)  # TLS 1.3: a client learns only here that its certificate was refused
-    return at_server
+    return at_server, at_client

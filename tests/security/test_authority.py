@@ -1,3 +1,4 @@
+import contextlib
 import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -102,14 +103,28 @@ def test_garbage_is_no_request(tmp_path: Path, data: bytes) -> None:
         create_authority(tmp_path, now=NOW).sign_worker(data, WorkerName("x"), now=NOW)
 
 
-def test_no_damage_to_a_request_is_anything_but_a_bad_request() -> None:
-    good = request(ec.generate_private_key(ec.SECP256R1()))
+def test_a_damaged_request_is_a_bad_request_or_still_for_the_same_key() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    good = request(key)
     chance = random.Random(0)
     for _ in range(2000):
         bad = bytearray(good)
         bad[chance.randrange(len(bad))] ^= 1 << chance.randrange(8)
-        with pytest.raises(CredentialError):
-            public_key_of(bytes(bad))
+        with contextlib.suppress(CredentialError):  # a few bits of DER are not signed and mean nothing
+            assert public_key_of(bytes(bad)) == key.public_key()
+
+
+@pytest.mark.parametrize("key", [ec.generate_private_key(ec.SECP256K1()), ec.generate_private_key(ec.SECP521R1())])
+def test_curves_that_tls_peers_may_not_know_are_refused(key: ec.EllipticCurvePrivateKey) -> None:
+    with pytest.raises(CredentialError, match="P-256"):
+        public_key_of(request(key))
+
+
+@pytest.mark.parametrize(
+    "key", [ec.generate_private_key(ec.SECP384R1()), rsa.generate_private_key(public_exponent=65537, key_size=2048)]
+)
+def test_a_hospital_may_bring_another_strong_key(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> None:
+    assert public_key_of(request(key)) == key.public_key()
 
 
 def test_weak_keys_are_refused(tmp_path: Path) -> None:

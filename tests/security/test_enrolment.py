@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fednet.config import WorkerName
 from fednet.errors import BadInput, CredentialError, Refused
+from fednet.security.authority import create_authority, public_key_of
 from fednet.security.enrolment import (
     Enroller,
     are_usable,
@@ -37,6 +39,40 @@ def test_a_bad_request_does_not_use_up_the_token(tmp_path: Path) -> None:
     assert enroller.enrol("client1", secret, request, peer_address="192.0.2.1", now=NOW)
 
 
+def test_a_lost_answer_is_given_again_and_is_the_same_certificate(tmp_path: Path) -> None:
+    authority, ledger = authority_in(tmp_path), TokenLedger(tmp_path)
+    secret = ledger.issue(NAME, lifetime=DAY, now=NOW)
+    request = make_request(credentials_in(tmp_path, NAME))
+    enroller = Enroller(authority, ledger, [])
+    lost = enroller.enrol("client1", secret, request, peer_address="192.0.2.1", now=NOW)
+    assert enroller.enrol("client1", secret, request, peer_address="192.0.2.1", now=NOW + DAY / 2) == lost
+    assert len(ledger.certificates()) == 1
+    thief = make_request(credentials_in(tmp_path / "thief", NAME))
+    with pytest.raises(Refused, match="used already"):
+        enroller.enrol("client1", secret, thief, peer_address="192.0.2.1", now=NOW)
+
+
+def test_a_coordinator_that_stopped_before_it_signed_signs_when_asked_again(tmp_path: Path) -> None:
+    authority, ledger = authority_in(tmp_path), TokenLedger(tmp_path)
+    secret = ledger.issue(NAME, lifetime=DAY, now=NOW)
+    request = make_request(credentials_in(tmp_path, NAME))
+    key = public_key_of(request).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    ledger.redeem(secret, NAME, key, now=NOW)
+    assert Enroller(authority, ledger, []).enrol("client1", secret, request, peer_address="192.0.2.1", now=NOW)
+
+
+def test_an_expired_authority_leaves_the_token_good_for_the_same_key(tmp_path: Path) -> None:
+    ledger = TokenLedger(tmp_path)
+    secret = ledger.issue(NAME, lifetime=DAY, now=NOW)
+    request = make_request(credentials_in(tmp_path, NAME))
+    expired = create_authority(tmp_path / "expired", now=NOW - 4000 * DAY)
+    with pytest.raises(CredentialError, match="expired at"):
+        Enroller(expired, ledger, []).enrol("client1", secret, request, peer_address="192.0.2.1", now=NOW)
+    assert Enroller(authority_in(tmp_path), ledger, []).enrol(
+        "client1", secret, request, peer_address="192.0.2.1", now=NOW
+    )
+
+
 def test_a_name_that_is_no_file_name_is_refused(tmp_path: Path) -> None:
     enroller = Enroller(authority_in(tmp_path), TokenLedger(tmp_path), [])
     with pytest.raises(BadInput):
@@ -68,6 +104,21 @@ def test_a_certificate_of_somebody_else_is_not_stored(tmp_path: Path) -> None:
     with pytest.raises(CredentialError, match="another key"):
         store_certificate(mine, authority.sign_worker(other_key, NAME, now=NOW), authority.certificate_der)
     assert not are_usable(mine, now=NOW)
+
+
+def test_a_worker_that_stopped_between_two_files_enrols_again(tmp_path: Path) -> None:
+    """A new authority's ca.pem beside the old certificate, or any file missing, must not look enrolled."""
+    credentials = enrolled(tmp_path, "client1", authority_in(tmp_path))
+    theirs = authority_in(tmp_path / "other")
+    ours = credentials.authority_path.read_bytes()
+    credentials.authority_path.write_bytes((tmp_path / "other" / "authority" / "ca.pem").read_bytes())
+    assert trusts(credentials, theirs.certificate_der)
+    assert not are_usable(credentials, now=NOW)
+    credentials.authority_path.write_bytes(ours)
+    assert are_usable(credentials, now=NOW)
+    for path in (credentials.authority_path, credentials.certificate_path, credentials.key_path):
+        path.unlink()
+        assert not are_usable(credentials, now=NOW)
 
 
 def test_the_key_stays_the_same_over_requests_and_is_private(tmp_path: Path) -> None:

@@ -44,6 +44,15 @@ def test_a_coordinator_removes_only_its_own_token(tmp_path: Path) -> None:
     assert find_loopback_token(tmp_path, 1) is not None
 
 
+def test_a_garbled_token_does_not_stop_a_coordinator_from_stopping(tmp_path: Path) -> None:
+    grant = LoopbackGrant(tmp_path, port=1, authority_der=b"ca")
+    grant.leave()
+    loopback_path(tmp_path, 1).write_bytes(b"\xff")
+    grant.remove()
+    with pytest.raises(CredentialError, match="join token"):
+        find_loopback_token(tmp_path, 1)
+
+
 def test_a_token_that_others_can_read_is_refused(tmp_path: Path) -> None:
     LoopbackGrant(tmp_path, port=1, authority_der=b"ca").leave()
     loopback_path(tmp_path, 1).chmod(0o644)
