@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fednet.commands.options import certs_option, json_option
-from fednet.config import DEFAULT_PORT, worker_name
+from fednet.config import DEFAULT_HOST, DEFAULT_PORT, worker_name
+from fednet.errors import CredentialError
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from fednet.security.identity import PeerIdentity
 
 
 @click.group("certs")
@@ -35,16 +42,19 @@ def init(certs: Path) -> None:
 @click.option("--port", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True, help="Its port.")
 def token(name: str, certs: Path, hours: float, host: str | None, port: int) -> None:
     """Print a join token for the hospital NAME (such as client1): good once, for 24 hours."""
-    from fednet.security.authority import open_authority
+    from fednet.security.authority import LOCAL_HOSTS, open_authority
     from fednet.security.tokens import JoinToken, TokenLedger
 
     checked = worker_name(name)
     authority = open_authority(certs)
-    where = host or _public_host(certs)
+    where = host or next(iter(_public_hosts(certs)), DEFAULT_HOST)
     secret = TokenLedger(certs).issue(checked, lifetime=timedelta(hours=hours), now=datetime.now(UTC))
     click.echo(JoinToken(authority.certificate_der, where, port, checked, secret).encode())
     click.echo(f"Send it to {name} by a private channel. There: cli.py worker join --data DIR --token TOKEN", err=True)
     click.echo(f"It leads to {where}:{port} (--host, --port) and is good once, for {hours:g} hours.", err=True)
+    if where not in _public_hosts(certs):
+        known = "leads to this machine only: add --host" if where in LOCAL_HOSTS else "is not in the certificate yet"
+        click.echo(f"{where} {known}, and start the coordinator with --public-host.", err=True)
 
 
 @command.command("list")
@@ -52,8 +62,11 @@ def token(name: str, certs: Path, hours: float, host: str | None, port: int) -> 
 @json_option
 def list_issued(certs: Path, as_json: bool) -> None:
     """List tokens and certificates."""
+    from fednet.security.authority import has_authority
     from fednet.security.tokens import TokenLedger
 
+    if not has_authority(certs):
+        raise CredentialError(f"certificates {certs}", found="no authority there", todo="check --certs")
     ledger = TokenLedger(certs)
     now = datetime.now(UTC)
     tokens = [
@@ -79,31 +92,47 @@ def list_issued(certs: Path, as_json: bool) -> None:
 
 @command.command("show")
 @click.argument("file", type=click.Path(path_type=Path))
-def show(file: Path) -> None:
-    """Show whom the certificate FILE (PEM) names, and until when."""
+@json_option
+def show(file: Path, as_json: bool) -> None:
+    """Show whom the certificate FILE (PEM) names, in which role, for which hosts, and until when."""
     from cryptography.hazmat.primitives import hashes
 
-    from fednet.security.authority import read_certificate
+    from fednet.security.authority import hosts_of, read_certificate
 
     certificate = read_certificate(file)
-    click.echo(f"subject      {certificate.subject.rfc4514_string()}")
-    click.echo(f"issuer       {certificate.issuer.rfc4514_string()}")
-    click.echo(f"valid until  {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
-    click.echo(f"fingerprint  {certificate.fingerprint(hashes.SHA256()).hex()} (SHA-256)")
+    identity = _identity(certificate)
+    hosts = hosts_of(certificate)
+    facts = {
+        "subject": certificate.subject.rfc4514_string(),
+        "issuer": certificate.issuer.rfc4514_string(),
+        "role": identity.role.value if identity else None,
+        "name": identity.name if identity else None,
+        "starts": certificate.not_valid_before_utc.isoformat(timespec="seconds"),
+        "expires": certificate.not_valid_after_utc.isoformat(timespec="seconds"),
+        "fingerprint": certificate.fingerprint(hashes.SHA256()).hex(),
+    }
+    if as_json:
+        click.echo(json.dumps(facts | {"hosts": hosts}))
+        return
+    for key, value in (facts | {"hosts": ", ".join(hosts)}).items():
+        click.echo(f"{key:<11}  {value or 'none'}")
 
 
-def _public_host(certs: Path) -> str:
-    """Return the first host of the coordinator's certificate that another machine could use."""
-    from cryptography import x509
+def _identity(certificate: x509.Certificate) -> PeerIdentity | None:
+    """Return the FedNet identity in a certificate; the authority's has none."""
+    from cryptography.hazmat.primitives.serialization import Encoding
 
-    from fednet.security.authority import read_certificate
+    from fednet.security.identity import identity_of
+
+    try:
+        return identity_of(certificate.public_bytes(Encoding.DER))
+    except CredentialError:
+        return None
+
+
+def _public_hosts(certs: Path) -> list[str]:
+    """Return the hosts of the coordinator's certificate that another machine could use."""
+    from fednet.security.authority import LOCAL_HOSTS, hosts_of, read_certificate
 
     path = certs / "coordinator" / "cert.pem"
-    if not path.exists():
-        return "127.0.0.1"
-    names = read_certificate(path).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    hosts = [
-        *names.get_values_for_type(x509.DNSName),
-        *(str(address) for address in names.get_values_for_type(x509.IPAddress)),
-    ]
-    return next((host for host in hosts if host not in ("localhost", "127.0.0.1", "::1")), "127.0.0.1")
+    return [host for host in hosts_of(read_certificate(path)) if host not in LOCAL_HOSTS] if path.exists() else []

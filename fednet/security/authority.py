@@ -27,7 +27,7 @@ COORDINATOR_DAYS = 365
 WORKER_DAYS = 365  # no renewal yet, so longer than a run lasts
 _CLOCK_SKEW = timedelta(hours=1)  # a hospital's clock may be behind the coordinator's
 _RENEW_BEFORE = timedelta(days=30)
-_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 
@@ -65,7 +65,7 @@ class Authority:
     def ensure_coordinator(self, hosts: Sequence[str], *, now: datetime) -> None:
         """Make `FOLDER/coordinator/{cert.pem,key.pem}` valid for this machine and `hosts` (names or addresses)."""
         folder = self._folder / "coordinator"
-        wanted = list(dict.fromkeys([*_LOCAL_HOSTS, *hosts]))
+        wanted = list(dict.fromkeys([*LOCAL_HOSTS, *hosts]))
         if self._covers(folder / "cert.pem", wanted, now):
             return
         key = new_key()
@@ -201,6 +201,16 @@ def read_certificate(path: Path) -> x509.Certificate:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError, x509.InvalidVersion) as exc:
         raise CredentialError(f"certificate {path}", found="a file that is no PEM certificate") from exc
+
+
+def hosts_of(certificate: x509.Certificate) -> list[str]:
+    """Return the host names, then the addresses, that a certificate is for."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return [*names.get_values_for_type(x509.DNSName), *(str(address) for address in addresses)]
 
 
 def public_key_of(request_der: bytes) -> PublicKey:

@@ -17,7 +17,7 @@ from fednet.config import WorkerName, worker_name
 from fednet.errors import CredentialError
 from fednet.security.authority import Authority, public_key_of, read_certificate
 from fednet.security.identity import identity_of, load_certificate
-from fednet.security.keys import load_key, new_key, save_key
+from fednet.security.keys import load_key, new_key, private_folder, save_key
 from fednet.security.loopback import LoopbackGrant
 from fednet.security.tokens import TokenLedger
 from fednet.storage.atomic import write_bytes
@@ -80,6 +80,7 @@ def make_request(credentials: Credentials) -> bytes:
         key = load_key(credentials.key_path)
     else:
         key = new_key()
+        private_folder(credentials.folder.parent)
         save_key(credentials.key_path, key)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, credentials.name)])
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())

@@ -128,6 +128,8 @@ def test_the_key_stays_the_same_over_requests_and_is_private(tmp_path: Path) -> 
     make_request(credentials)
     assert credentials.key_path.read_bytes() == before
     assert credentials.key_path.stat().st_mode & 0o777 == 0o600
+    for folder in (credentials.folder, credentials.folder.parent):
+        assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_an_expired_certificate_is_not_usable(tmp_path: Path) -> None:
