@@ -10,19 +10,18 @@ import torch
 
 from fednet.aggregation.rows import Rows
 
-_CPU_BLOCK_BYTES = 2**25  # of one block: small beside n updates, large enough for a matrix product
+_CPU_BLOCK_BYTES = 2**22  # of one block: it stays in the processor's cache between reading and multiplying
 _CUDA_BLOCK_BYTES = 2**28
+_FEWEST_COLUMNS = 2**12  # of a block, however many rows: a read from disk of 16 KiB a row
 _EXACT_COLUMNS = 2**14  # more float32 products in one sum cost digits: 3e-7 at 2^14, 2e-5 at 2^18 (n = 10)
-_CPU_MOST_COLUMNS = _EXACT_COLUMNS  # and a block of some rows stays in the processor's cache
 _PLAIN_NORMS = (1e-6, 1e6)  # products of such updates neither vanish nor overflow in float32
 _MOST_DOUBLINGS = 126  # 2^126 and 2^-126 are plain float32 numbers
 
 
 def block_width(count: int, device: torch.device) -> int:
     """Return how many columns of `count` rows are handled at a time."""
-    if device.type == "cuda":
-        return max(1024, _CUDA_BLOCK_BYTES // (4 * max(1, count)))
-    return min(_CPU_MOST_COLUMNS, max(1024, _CPU_BLOCK_BYTES // (4 * max(1, count))))
+    block_bytes = _CUDA_BLOCK_BYTES if device.type == "cuda" else _CPU_BLOCK_BYTES
+    return max(_FEWEST_COLUMNS, block_bytes // (4 * max(1, count)))
 
 
 def blocks(rows: Rows, device: torch.device, *, width: int | None = None) -> Iterator[tuple[int, torch.Tensor]]:
