@@ -14,49 +14,54 @@ from data.images import Pixels
 
 THUMBNAIL = 32  # pixels, square
 NEAR = 0.995  # correlation above which two thumbnails are taken for the same image
-_BLOCK_ROWS = 2048
+_BLOCK_ROWS = 512  # rows of the correlation matrix that are in memory at once
+
+_Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Groups:
     """Which images belong together, and how many pairs said so."""
 
-    of: npt.NDArray[np.int64]  # (n,) group number of every image
+    of: _Indices  # (n,) group number of every image
     exact_pairs: int
     near_pairs: int  # beyond the exact ones
 
 
 def group_twins(digests: Sequence[str], thumbnails: Sequence[Pixels]) -> Groups:
-    """Return the groups of `n` images, transitively: a twin's twin is on the same side too.
+    """Return the groups of `n` images, one or more, transitively: a twin's twin is on the same side too.
 
-    `digests`: SHA-256 of the files; `thumbnails`: grey uint8  # each (THUMBNAIL, THUMBNAIL).
+    `digests`: SHA-256 of the files; `thumbnails`: grey uint8  # each (THUMBNAIL, THUMBNAIL). Transitive groups could
+    chain unlike images together, which would cost training images but never leak one; at this threshold they do not:
+    in the public set any two images of a group (the largest has 10) correlate above `NEAR` themselves.
     """
-    exact = _exact_pairs(digests)
-    near = _near_pairs(np.stack(thumbnails)) - exact if len(thumbnails) else set()
-    pairs = sorted(exact | near)
+    _, first, codes, counts = np.unique(digests, return_index=True, return_inverse=True, return_counts=True)
+    rows, columns = _near_pairs(np.stack(thumbnails))
     count = len(digests)
-    left = [pair[0] for pair in pairs]
-    right = [pair[1] for pair in pairs]
-    links = coo_array((np.ones(len(pairs)), (left, right)), shape=(count, count))
-    _, labels = connected_components(links, directed=False)
-    return Groups(labels.astype(np.int64), len(exact), len(near))
+    links = (np.concatenate([first[codes], rows]), np.concatenate([np.arange(count), columns]))
+    _, labels = connected_components(coo_array((np.ones(len(links[0])), links), shape=(count, count)), directed=False)
+    return Groups(
+        labels.astype(np.int64),
+        exact_pairs=int((counts * (counts - 1) // 2).sum()),
+        near_pairs=int((codes[rows] != codes[columns]).sum()),
+    )
 
 
-def _exact_pairs(digests: Sequence[str]) -> set[tuple[int, int]]:
-    by_digest: dict[str, list[int]] = {}
-    for index, digest in enumerate(digests):
-        by_digest.setdefault(digest, []).append(index)
-    return {(a, b) for same in by_digest.values() for i, a in enumerate(same) for b in same[i + 1 :]}
+def _near_pairs(thumbnails: Pixels) -> tuple[_Indices, _Indices]:
+    """Return the pairs (i, j), i < j, that correlate above `NEAR`.
 
-
-def _near_pairs(thumbnails: npt.NDArray[np.uint8]) -> set[tuple[int, int]]:
-    flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
-    flat -= flat.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(flat, axis=1, keepdims=True)
-    flat /= np.where(norms > 0, norms, 1)  # an image of one colour correlates with nothing
-    pairs: set[tuple[int, int]] = set()
-    for start in range(0, len(flat), _BLOCK_ROWS):
-        correlations = flat[start : start + _BLOCK_ROWS] @ flat.T
-        rows, columns = np.nonzero(correlations > NEAR)
-        pairs |= {(int(r) + start, int(c)) for r, c in zip(rows, columns, strict=True) if r + start < c}
-    return pairs
+    Every sum is a whole number below 2^53, so float64 holds it exactly: pairs do not depend on the order in which a
+    machine adds, and an image of one colour (no spread) correlates with nothing.
+    """
+    pixels = thumbnails.reshape(len(thumbnails), -1).astype(np.float64)  # (n, p)
+    size = pixels.shape[1]
+    sums = pixels.sum(axis=1)
+    spreads = size * (pixels**2).sum(axis=1) - sums**2  # p^2 times the variance
+    pairs = [np.empty((2, 0), dtype=np.int64)]
+    for start in range(0, len(pixels), _BLOCK_ROWS):
+        block = slice(start, start + _BLOCK_ROWS)
+        products = size * (pixels[block] @ pixels[start:].T) - np.outer(sums[block], sums[start:])
+        bounds = NEAR * np.sqrt(np.outer(spreads[block], spreads[start:]))
+        pairs.append(np.argwhere(np.triu(products > bounds, k=1)).T + start)
+    rows, columns = np.concatenate(pairs, axis=1)
+    return rows, columns

@@ -31,7 +31,7 @@ class ScanLoader:
     def batches(self, *, batch_size: int, seed: int, augment: bool) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield (images  # (b, 3, s, s) float32, labels  # (b,) int64) of one epoch, in an order made from `seed`.
 
-        No batch has a single image unless the set has: BatchNorm cannot train on one.
+        The last batch takes a single image that would be left over: BatchNorm cannot train on one.
         """
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(self.samples, generator=generator).to(self._device)

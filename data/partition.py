@@ -21,7 +21,9 @@ def partition(labels: Sequence[int], sites: int, *, scheme: str, alpha: float, r
     """
     if len(labels) < sites:
         raise DataError(
-            f"{len(labels)} training images for {sites} sites", expected="at least one a site", todo="lower --clients"
+            f"{len(labels)} training images for {sites} sites",
+            expected="at least one a site, beside test, validation and twins",
+            todo="lower --clients or --validation, or get more images",
         )
     drawn = _SCHEMES[scheme](sites, alpha, rng)
     places: Partition = [[] for _ in range(sites)]
@@ -34,12 +36,15 @@ def partition(labels: Sequence[int], sites: int, *, scheme: str, alpha: float, r
 
 
 def stratified_share(labels: Sequence[int], share: float, rng: np.random.Generator) -> list[int]:
-    """Return the indices of this share of every class, ascending: of each class at least one where it has two."""
+    """Return the indices of this share of every class, ascending.
+
+    Of a class of two or more at least one is taken (unless `share` is 0) and at least one is left.
+    """
     chosen: list[int] = []
     for label in sorted(set(labels)):
         members = rng.permutation([index for index, own in enumerate(labels) if own == label])
-        count = round(share * len(members))
-        chosen += [int(index) for index in members[: max(count, int(share > 0 and len(members) > 1))]]
+        count = min(max(round(share * len(members)), int(share > 0)), len(members) - 1)
+        chosen += [int(index) for index in members[:count]]
     return sorted(chosen)
 
 

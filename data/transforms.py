@@ -13,7 +13,7 @@ _NORMALISE = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(_ME
 MAX_ROTATION = 0.17  # radians, about 10 degrees
 MAX_SHIFT = 0.06  # of the image's width
 MAX_ZOOM = 0.10
-MAX_BRIGHTNESS = 0.15  # of the full range, and of the contrast
+MAX_CONTRAST = 0.15  # around ImageNet's mean grey, which is 0 after normalisation
 
 
 def normalised(images: torch.Tensor) -> torch.Tensor:
@@ -23,7 +23,7 @@ def normalised(images: torch.Tensor) -> torch.Tensor:
 
 
 def augmented(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return `images`  # (b, c, s, s) float32, each mirrored, turned, shifted, zoomed and re-lit at random.
+    """Return `images`  # (b, c, s, s) float32, each mirrored or not, turned, shifted, zoomed, its contrast changed.
 
     `generator` lives on the CPU and decides alone, so the same seed augments alike on every device. Left and right
     may be swapped: the classes do not depend on the side.
@@ -31,12 +31,12 @@ def augmented(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     count = images.shape[0]
     chance = torch.rand(6, count, generator=generator) * 2 - 1  # six decisions an image, each in [-1, 1)
     angle, zoom = chance[0] * MAX_ROTATION, 1 + chance[1] * MAX_ZOOM
-    mirror = chance[2].sign()
+    mirror = torch.where(chance[2] < 0, -1.0, 1.0)
     cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     matrix = torch.stack(
         [cosine * mirror, -sine, chance[3] * MAX_SHIFT * 2, sine * mirror, cosine, chance[4] * MAX_SHIFT * 2], dim=1
     ).view(count, 2, 3)
     grid = functional.affine_grid(matrix.to(images.device), list(images.shape), align_corners=False)
     moved = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    contrast = (1 + chance[5] * MAX_BRIGHTNESS).to(images.device).view(count, 1, 1, 1)
+    contrast = (1 + chance[5] * MAX_CONTRAST).to(images.device).view(count, 1, 1, 1)
     return moved * contrast

@@ -1,9 +1,11 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from data.images import load_folder
+from data.images import BadFile, decode, load_folder
 from fednet.errors import DataError
 from tests.data.scans import write_folder, write_scan
 
@@ -38,6 +40,41 @@ def test_too_many_broken_files_are_refused_with_the_first_named(tmp_path: Path) 
     with pytest.raises(DataError, match=r"1 of 13 image files cannot be read.*broken\.jpg.*--max-bad-files"):
         load_folder(tmp_path, image_size=16)
     assert len(load_folder(tmp_path, image_size=16, max_bad_fraction=0.1).labels) == 12
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(DataError, match=r"cannot be read \(Permission denied\)"):
+        load_folder(tmp_path, image_size=16)
+
+
+def test_deep_greys_keep_their_contrast(tmp_path: Path) -> None:
+    ramp = np.linspace(1000, 5000, 256, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    pixels = decode(tmp_path / "deep.png", 16)
+    assert not isinstance(pixels, BadFile)
+    assert np.abs(pixels.astype(int) - np.arange(256).reshape(16, 16)).max() <= 1
+
+
+def test_an_image_of_too_many_pixels_is_not_decoded(tmp_path: Path) -> None:
+    Image.new("1", (9000, 9000)).save(tmp_path / "huge.png")
+    found = decode(tmp_path / "huge.png", 16)
+    assert isinstance(found, BadFile)
+    assert "9000 x 9000 pixels" in found.reason
+
+
+def test_a_jpeg_can_be_decoded_whole_where_images_are_compared(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (400, 300), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "scan.jpg")
+    with Image.open(tmp_path / "scan.jpg") as image:
+        expected = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BILINEAR))
+    whole, fraction = (decode(tmp_path / "scan.jpg", 32, from_all_pixels=whole) for whole in (True, False))
+    assert not isinstance(whole, BadFile) and not isinstance(fraction, BadFile)
+    assert np.array_equal(whole, expected)
+    assert not np.array_equal(fraction, expected)
 
 
 @pytest.mark.parametrize("make", ["missing", "empty", "flat"])

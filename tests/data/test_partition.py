@@ -58,3 +58,9 @@ def test_a_share_is_taken_of_every_class() -> None:
     chosen = stratified_share(labels, 0.1, np.random.default_rng(0))
     assert np.bincount([labels[index] for index in chosen]).tolist() == [10, 1, 1]
     assert stratified_share(labels, 0.0, np.random.default_rng(0)) == []
+
+
+def test_a_large_share_leaves_one_of_every_class() -> None:
+    labels = [0, 0, 0, 1, 1, 2]
+    chosen = stratified_share(labels, 0.9, np.random.default_rng(0))
+    assert [labels[index] for index in chosen] == [0, 0, 1]

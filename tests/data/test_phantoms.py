@@ -40,10 +40,10 @@ def test_they_are_written_in_the_layout_of_the_public_set(tmp_path: Path) -> Non
 
 def test_an_untrained_net_guesses_and_a_trained_one_learns_but_not_at_once() -> None:
     torch.manual_seed(0)
-    model, training, test = build("small-cnn", classes=4), scans(240, 0), scans(160, 9)
-    settings = TrainingSettings(local_epochs=1, batch_size=16, learning_rate=0.03)
+    model, training, test = build("small-cnn", classes=4), scans(360, 0), scans(120, 9)
+    settings = TrainingSettings(local_epochs=1, batch_size=8, learning_rate=0.02)
     accuracies = [evaluate(model, test, classes=CLASSES).accuracy]
-    for epoch in range(8):
+    for epoch in range(3):
         train(
             model,
             training,
