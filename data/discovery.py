@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from data.classes import EXPECTED_FOLDERS, class_of
-from data.images import files_of
+from data.images import SUFFIXES, files_of, subfolders
 from fednet.errors import DataError
+from fednet.storage.atomic import storage_error
 
 TRAINING, TESTING = "Training", "Testing"
 _HOW_TO_GET = (
@@ -30,33 +32,41 @@ class ScanFile:
     is_testing: bool  # in the published test set
 
 
-@contextlib.contextmanager
-def opened_dataset(dataset: Path | None) -> Iterator[list[ScanFile]]:
-    """Yield the scan files of `dataset`, sorted by name; a zip is unpacked for as long as the block runs.
+def find_dataset(dataset: Path | None) -> Path:
+    """Return the folder or zip of `dataset`, or the one that lies in the current folder; raises `DataError`."""
+    if dataset is None:
+        return _in_current_folder()
+    if not dataset.exists():
+        raise DataError(f"data set {dataset}", found="no such file or folder", todo=_HOW_TO_GET)
+    return dataset
 
-    Without a data set the one in the current folder is taken. Raises `DataError`.
+
+@contextlib.contextmanager
+def opened_dataset(dataset: Path) -> Iterator[list[ScanFile]]:
+    """Yield the scan files of a folder or zip, by part, class and name; a zip is unpacked while the block runs.
+
+    Raises `DataError`, or `DiskFull` when there is no room to unpack.
     """
-    found = dataset if dataset is not None else _in_current_folder()
-    if not found.exists():
-        raise DataError(f"data set {found}", found="no such file or folder", todo=_HOW_TO_GET)
-    if found.is_dir():
-        yield _scan_files(found)
+    if dataset.is_dir():
+        yield _scan_files(dataset, name=str(dataset))
         return
     with tempfile.TemporaryDirectory(prefix="fednet-") as unpacked:
         try:
-            with zipfile.ZipFile(found) as archive:
+            with zipfile.ZipFile(dataset) as archive:
                 archive.extractall(unpacked)
-        except (zipfile.BadZipFile, OSError, RuntimeError) as exc:
-            raise DataError(f"data set {found}", found=f"no readable zip ({exc})", todo=_HOW_TO_GET) from exc
-        yield _scan_files(Path(unpacked))
+        except (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error) as exc:
+            raise DataError(f"data set {dataset}", found=f"no readable zip ({exc})", todo=_HOW_TO_GET) from exc
+        except OSError as exc:
+            raise storage_error(Path(unpacked), exc) from exc
+        yield _scan_files(Path(unpacked), name=str(dataset))
 
 
 def _in_current_folder() -> Path:
     here = Path()
-    candidates = [child for child in sorted(here.iterdir()) if child.is_dir() and _is_kaggle(child)]
+    if _is_kaggle(here) or _is_flat(here):
+        return here.resolve()
+    candidates = [child for child in subfolders(here) if _is_kaggle(child)]
     candidates += [child for child in sorted(here.glob("*.zip")) if _is_kaggle_zip(child)]
-    if _is_kaggle(here):
-        candidates.insert(0, here)
     if not candidates:
         raise DataError("DATASET", found="none given and none in the current folder", todo=_HOW_TO_GET)
     return candidates[0]
@@ -64,6 +74,10 @@ def _in_current_folder() -> Path:
 
 def _is_kaggle(folder: Path) -> bool:
     return (folder / TRAINING).is_dir() and (folder / TESTING).is_dir()
+
+
+def _is_flat(folder: Path) -> bool:
+    return any(class_of(child.name) is not None for child in subfolders(folder))
 
 
 def _is_kaggle_zip(path: Path) -> bool:
@@ -74,30 +88,34 @@ def _is_kaggle_zip(path: Path) -> bool:
         return False
 
 
-def _scan_files(folder: Path) -> list[ScanFile]:
-    root = _root_of(folder)
+def _scan_files(folder: Path, *, name: str) -> list[ScanFile]:
+    root = _root_of(folder, name)
     if not _is_kaggle(root):
-        return [_scan_file(root, path, label, is_testing=False) for path, label in files_of(root)]
-    return [
-        _scan_file(root, path, label, is_testing=part == TESTING)
-        for part in (TESTING, TRAINING)
-        for path, label in files_of(root / part)
-    ]
+        found = [_scan_file(root, path, label, is_testing=False) for path, label in files_of(root)]
+    else:
+        found = [
+            _scan_file(root, path, label, is_testing=part == TESTING)
+            for part in (TESTING, TRAINING)
+            for path, label in files_of(root / part)
+        ]
+    if not found:
+        raise DataError(f"data set {name}", found="class folders without an image", expected=" ".join(SUFFIXES))
+    return found
 
 
 def _scan_file(root: Path, path: Path, label: int, *, is_testing: bool) -> ScanFile:
     return ScanFile(path, path.relative_to(root).as_posix(), label, is_testing)
 
 
-def _root_of(folder: Path) -> Path:
+def _root_of(folder: Path, name: str) -> Path:
     """Return `folder`, or the one folder in it that holds the data (zips often have such a folder around all)."""
-    candidates = [folder, *sorted(child for child in folder.iterdir() if child.is_dir())]
-    for candidate in candidates:
-        if _is_kaggle(candidate):
-            return candidate
-    for candidate in candidates:
-        if any(child.is_dir() and class_of(child.name) is not None for child in candidate.iterdir()):
-            return candidate
+    for holds_scans in (_is_kaggle, _is_flat):
+        found = [folder] if holds_scans(folder) else [child for child in subfolders(folder) if holds_scans(child)]
+        if len(found) > 1:
+            names = ", ".join(child.name for child in found)
+            raise DataError(f"data set {name}", found=f"several in it: {names}", todo="pass one of them")
+        if found:
+            return found[0]
     raise DataError(
-        f"data set {folder}", found="no class folders", expected=f"{TRAINING}/ and {TESTING}/, or {EXPECTED_FOLDERS}"
+        f"data set {name}", found="no class folders", expected=f"{TRAINING}/ and {TESTING}/, or {EXPECTED_FOLDERS}"
     )

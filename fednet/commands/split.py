@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from data.splitting import SplitPlan, SplitSettings
 
 
 @click.command("split")
@@ -21,11 +26,19 @@ import click
     help="All alike, different class mixes, or different sizes.",
 )
 @click.option(
-    "--alpha", type=click.FloatRange(1e-3, 1e6), default=0.5, show_default=True, help="Dirichlet: small = unlike."
+    "--alpha",
+    type=click.FloatRange(1e-3, 1e6),
+    default=0.5,
+    show_default=True,
+    help="dirichlet, quantity: small = unlike sites.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed, the same split.")
 @click.option(
-    "--validation", type=click.FloatRange(0.0, 0.9), default=0.1, show_default=True, help="Server's share of training."
+    "--validation",
+    type=click.FloatRange(0.0, 0.9),
+    default=0.1,
+    show_default=True,
+    help="Share of the training images that the server keeps to choose by.",
 )
 @click.option(
     "--test-from",
@@ -34,7 +47,12 @@ import click
     show_default=True,
     help="The data set's Testing folder, or a fifth of all images, drawn by duplicate groups.",
 )
-@click.option("--copy/--link", "copy", default=True, help="Copy the files, or make hard links (default: copy).")
+@click.option(
+    "--copy/--link",
+    "copy",
+    default=True,
+    help="Copy the files (default), or make hard links where the file system can.",
+)
 @click.option("--phantoms", is_flag=True, help="Make synthetic scans instead of reading a data set.")
 @click.option("--phantom-images", type=click.IntRange(8), default=1200, show_default=True, help="How many, in all.")
 @click.option("--phantom-size", type=click.IntRange(16, 1024), default=64, show_default=True, help="Pixels, square.")
@@ -43,7 +61,7 @@ import click
     type=click.FloatRange(0.0, 1.0),
     default=0.01,
     show_default=True,
-    help="Largest share of unreadable files that are skipped.",
+    help="Largest share of unreadable files that is skipped.",
 )
 @click.option("--force", is_flag=True, help="Replace a split that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print split.json's document instead of tables.")
@@ -69,60 +87,77 @@ def command(
     DATASET is the Kaggle folder, its zip, or a folder with one folder per class. No image, nor a twin of it, is on two
     sides: duplicates are found by SHA-256 and by thumbnails.
     """
+    from data.discovery import find_dataset
     from data.splitting import SplitSettings
 
     settings = SplitSettings(
-        clients=clients, scheme=scheme, alpha=alpha, seed=seed, validation=validation, test_from=test_from
+        clients=clients,
+        scheme=scheme,
+        alpha=alpha,
+        seed=seed,
+        validation=validation,
+        test_from=test_from,
+        max_bad_files=max_bad_files,
     )
-    if not phantoms:
-        _split(dataset, out, settings, max_bad_files=max_bad_files, link=not copy, force=force, as_json=as_json)
-        return
-    if dataset is not None:
+    if phantoms and dataset is not None:
         raise click.UsageError("give a DATASET or --phantoms, not both")
+    if not phantoms:
+        source = find_dataset(dataset)
+        if dataset is None:
+            click.echo(f"Reading {source}, found in the current folder.", err=True)
+        settings = replace(settings, dataset=source.resolve().name)
+        _split(source, out, settings, link=not copy, force=force, as_json=as_json)
+        return
     from data.phantoms import write_phantoms
 
+    settings = replace(settings, dataset=f"{phantom_images} phantoms of {phantom_size} pixels")
     with tempfile.TemporaryDirectory(prefix="fednet-phantoms-") as folder:
         testing = phantom_images // 5
         write_phantoms(Path(folder), training=phantom_images - testing, testing=testing, seed=seed, size=phantom_size)
-        _split(Path(folder), out, settings, max_bad_files=max_bad_files, link=False, force=force, as_json=as_json)
+        _split(Path(folder), out, settings, link=not copy, force=force, as_json=as_json)
 
 
-def _split(
-    dataset: Path | None, out: Path, settings: object, *, max_bad_files: float, link: bool, force: bool, as_json: bool
-) -> None:
+def _split(source: Path, out: Path, settings: SplitSettings, *, link: bool, force: bool, as_json: bool) -> None:
     from data.classes import CLASSES
     from data.discovery import opened_dataset
-    from data.splitting import SplitSettings, document, inspect, plan, write
+    from data.splitting import document, inspect, plan, write
     from fednet.reporting.pictures import draw_class_mix
 
-    assert isinstance(settings, SplitSettings)
-    with opened_dataset(dataset) as files:
-        readable, skipped = inspect(files, max_bad_fraction=max_bad_files)
-        for bad in skipped:
-            click.echo(f"skipped {bad.path}: cannot be read ({bad.reason})", err=True)
-        split = plan(readable, skipped, settings)
-        write(split, out, link=link, force=force)
-    draw_class_mix(out / "split.png", split.counts(), CLASSES)
+    with opened_dataset(source) as files:
+        readable, unreadable = inspect(files, max_bad_fraction=settings.max_bad_files)
+        split = plan(readable, unreadable, settings)
+        counts = split.counts()
+        write(split, out, link=link, force=force, draw=lambda path: draw_class_mix(path, counts, CLASSES))
+    for each in unreadable:
+        click.echo(f"skipped {each.scan.name}: cannot be read ({each.reason})", err=True)
+    for name in split.unlearnable():
+        click.echo(f"Warning: no client has an image of {name}: the model will never learn it.", err=True)
+    for name in split.untested():
+        click.echo(f"Warning: the test set has no image of {name}: its figures say nothing about it.", err=True)
     if as_json:
         click.echo(json.dumps(document(split)))
         return
-    _print(split.counts(), len(readable), len(skipped))
-    click.echo(f"Duplicates: {split.groups.exact_pairs} exact pairs, {split.groups.near_pairs} near pairs.")
-    for reason, count in sorted(split.reasons().items()):
-        click.echo(f"Left out: {count} ({reason}).")
-    for label, name in enumerate(CLASSES):
-        if not any(row[label] for row in split.counts().values()):
-            click.echo(f"Warning: the data set has no image of {name}; the model will never learn it.", err=True)
+    _print_table(counts, title=f"{len(readable)} images read, {len(unreadable)} skipped")
+    _print_left_out(split)
     click.echo(f"Written: {out / 'split.json'}, {out / 'split.png'}.")
 
 
-def _print(counts: dict[str, list[int]], readable: int, skipped: int) -> None:
+def _print_left_out(split: SplitPlan) -> None:
+    click.echo(f"Duplicates: {split.groups.exact_pairs} exact pairs, {split.groups.near_pairs} near pairs.")
+    for reason, count in sorted(split.reasons().items()):
+        click.echo(f"Left out: {count} ({reason}).")
+    if contradictions := split.contradictions():
+        keeps = "; the published test set keeps its own" if split.settings.test_from == "published" else ""
+        click.echo(f"Groups of twins with different classes: {contradictions} (left out{keeps}).")
+
+
+def _print_table(counts: dict[str, list[int]], *, title: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from data.classes import CLASSES
 
-    table = Table(title=f"{readable} images read, {skipped} skipped")
+    table = Table(title=title)
     table.add_column("site")
     for name in [*CLASSES, "all"]:
         table.add_column(name, justify="right")

@@ -1,4 +1,6 @@
 import json
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,44 @@ def test_a_second_split_needs_force(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert run(capsys, *arguments).code == 0
     assert "--force" in run(capsys, *arguments).err
     assert run(capsys, *arguments, "--force").code == 0
+
+
+def test_the_data_set_of_the_current_folder_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_kaggle(tmp_path / "brain-tumor-mri")
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, "split", "--clients", 2).err == "Reading brain-tumor-mri, found in the current folder.\n"
+
+
+def test_warnings_and_skipped_files_never_touch_the_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_kaggle(tmp_path / "set", training=40)
+    shutil.rmtree(tmp_path / "set" / "Testing" / "glioma_tumor")
+    (tmp_path / "set" / "Training" / "no_tumor" / "broken.jpg").write_bytes(b"no picture")
+    ran = run(capsys, "split", tmp_path / "set", "--out", tmp_path, "--json")
+    assert json.loads(ran.out)["arguments"]["dataset"] == "set"
+    assert ran.err.splitlines() == [
+        "skipped Training/no_tumor/broken.jpg: cannot be read (cannot identify image file 'broken.jpg')",
+        "Warning: the test set has no image of glioma: its figures say nothing about it.",
+    ]
+
+
+def test_no_path_of_the_unpacked_zip_is_shown_or_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_kaggle(tmp_path / "set", training=40)
+    (folder / "Training" / "no_tumor" / "broken.jpg").write_bytes(b"no picture")
+    shutil.make_archive(str(tmp_path / "set"), "zip", folder)
+    ran = run(capsys, "split", tmp_path / "set.zip", "--out", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    assert "skipped Training/no_tumor/broken.jpg" in ran.err
+    assert str(tempfile.gettempdir()) not in ran.err.replace(str(tmp_path), "")
+    assert tempfile.gettempdir() not in (tmp_path / "out" / "split.json").read_text()
+
+
+def test_phantoms_are_the_same_for_the_same_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    documents = []
+    for out in ("a", "b"):
+        arguments = ("split", "--phantoms", "--phantom-images", 60, "--phantom-size", 16, "--out", tmp_path / out)
+        assert run(capsys, *arguments).code == 0
+        documents.append((tmp_path / out / "split.json").read_bytes())
+    assert documents[0] == documents[1]
+    assert json.loads(documents[0])["arguments"]["dataset"] == "60 phantoms of 16 pixels"
