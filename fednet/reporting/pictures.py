@@ -23,11 +23,11 @@ def draw_class_mix(path: Path, counts: Mapping[str, Sequence[int]], classes: Seq
         left = [a + b for a, b in zip(left, values, strict=True)]
     for row, total in enumerate(left):
         axes.text(total, row, f" {total}", va="center", fontsize=9)
-    axes.invert_yaxis()
+    axes.set_ylim(len(counts) - 0.4, -0.6)
     axes.set_xlabel("images")
     axes.set_title("Class mix of every site")
     axes.margins(x=0.08)
-    axes.legend(frameon=False, ncols=len(classes), loc="upper center", bbox_to_anchor=(0.5, -0.12))
+    figure.legend(frameon=False, ncols=len(classes), loc="outside lower center")
     axes.spines[["top", "right"]].set_visible(False)
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=120)
