@@ -12,7 +12,7 @@ ALLOWED = {
     "aggregation": {"aggregation"},
     "storage": {"storage"},
     "security": {"security", "storage"},
-    "reporting": {"reporting", "storage", "protocol", "worker.training"},
+    "reporting": {"reporting", "storage", "protocol"},
     "transport": {"transport", "protocol"},
     "simulate": {"simulate", "aggregation"},
     "bench": {"bench", "aggregation", "security", "storage", "transport", "protocol"},

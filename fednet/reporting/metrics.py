@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,7 +18,12 @@ from sklearn.metrics import (
 )
 from torch import nn
 
-from fednet.worker.training import TrainingData
+
+class EvaluationData(Protocol):
+    """Samples that a model is judged on."""
+
+    def in_order(self, *, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield (images  # (b, 3, s, s) float32, labels  # (b,) int64), every sample once, as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +55,13 @@ class Metrics:
         return asdict(self)
 
 
-def evaluate(model: nn.Module, data: TrainingData, *, classes: Sequence[str], batch_size: int = 64) -> Metrics:
+def evaluate(model: nn.Module, data: EvaluationData, *, classes: Sequence[str], batch_size: int = 64) -> Metrics:
     """Judge `model` (on the device of `data`) on every sample; the model is left in the mode it was in."""
     probabilities, labels = predictions(model, data, batch_size=batch_size)
     return metrics_of(probabilities, labels, classes=classes)
 
 
-def predictions(model: nn.Module, data: TrainingData, *, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def predictions(model: nn.Module, data: EvaluationData, *, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (probabilities  # (n, classes) float64, labels  # (n,) int64) on the CPU."""
     was_training = model.training
     model.eval()

@@ -31,9 +31,6 @@ class TrainingData(Protocol):
     def batches(self, *, batch_size: int, seed: int, augment: bool) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield (images  # (b, 3, s, s) float32, labels  # (b,) int64) of one shuffled epoch."""
 
-    def in_order(self, *, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield every sample once, for evaluation."""
-
 
 @dataclass(frozen=True)
 class TrainingProgress:
