@@ -113,7 +113,7 @@ def test_a_killed_worker_comes_back_and_the_run_goes_on(site: Path) -> None:
     port = free_port()
     with contextlib.ExitStack() as stack:
         coordinator = stack.enter_context(
-            running(site, "lost", *start(site, port, "lost", "--rounds", 2, "--local-epochs", 60))
+            running(site, "lost", *start(site, port, "lost", "--rounds", 2, "--local-epochs", 50))
         )
         victim = stack.enter_context(running(site, "lost-1", *join(port, 1)))
         for number in (2, 3):
