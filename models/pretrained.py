@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import io
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,7 +62,8 @@ def start_from(model: nn.Module, name: str, *, pretrained: Pretrained, weights: 
 def _download() -> dict[str, torch.Tensor]:
     from torchvision.models import ResNet18_Weights
 
-    with _socket_timeout(DOWNLOAD_TIMEOUT_S):
+    # torch.hub writes "Downloading: ..." to stderr and cannot be told not to
+    with _socket_timeout(DOWNLOAD_TIMEOUT_S), contextlib.redirect_stderr(io.StringIO()):
         state: dict[str, torch.Tensor] = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
     return state
 

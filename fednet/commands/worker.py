@@ -219,7 +219,8 @@ async def _join(
     try:
         await task
     except asyncio.CancelledError:
-        console.notice(f"left the run; {save} keeps the last trained model. The same command joins again")
+        kept = f"; {save} keeps the last trained model" if save.exists() else ""
+        console.notice(f"left the run{kept}. The same command joins again")
         raise click.exceptions.Exit(130) from None
     console.notice(f"own model: {save}")
 

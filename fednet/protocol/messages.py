@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, ClassVar, NamedTuple, get_type_hints
 
 from fednet.errors import RemoteProtocolError
@@ -196,7 +196,7 @@ class EnrolRequested(Message):
 
     kind = Kind.ENROL_REQUESTED
     name: Name
-    secret: Blob
+    secret: Blob = field(repr=False)  # never in a log
     request: Blob  # a PKCS #10 signing request, DER (RFC 2986)
 
 

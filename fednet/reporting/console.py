@@ -67,10 +67,10 @@ class RunConsole:
 
     def status(self, text: str, views: list[WorkerView]) -> None:
         """Redraw the live view, or print a plain line where something changed or 15 s have passed."""
+        kind = text.split(":")[0]  # what is waited for; who is awaited follows, and stands in the live table
         if self._is_live:
-            self._live.update(Group(Text(text), *([_workers_table(views)] if views else [])))
+            self._live.update(Group(Text(kind if views else text), *([_workers_table(views)] if views else [])))
             return
-        kind = text.split(":")[0]
         if kind != self._last_text or time.monotonic() - self._last_plain_s > _PLAIN_STATUS_EVERY_S:
             self._last_text, self._last_plain_s = kind, time.monotonic()
             self.notice(text)
@@ -115,7 +115,7 @@ class WorkerConsole:
             f"{progress.images_per_s:.0f} images/s, about {progress.remaining_s:.0f} s left"
         )
         if self._is_live:
-            self._console.print(Text(text), end="\r")
+            self._console.print(Text(text.ljust(self._console.width - 1)), end="\r", overflow="crop", no_wrap=True)
         elif time.monotonic() - self._last_plain_s > _PLAIN_STATUS_EVERY_S:
             self._last_plain_s = time.monotonic()
             self.notice(text)

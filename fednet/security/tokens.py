@@ -65,7 +65,7 @@ def decode_token(text: str) -> JoinToken:
         raise CredentialError(
             "join token",
             found=f"one of another FedNet version ({version[0]})" if version else repr(text[:12]),
-            expected=f"a string that starts with {_PREFIX}",
+            expected=f"a string that starts with '{_PREFIX}'",
             todo="use the same FedNet version as the coordinating centre" if version else "paste it again",
         )
     coded = text.removeprefix(_PREFIX)
