@@ -219,10 +219,14 @@ async def _join(
     try:
         await task
     except asyncio.CancelledError:
-        kept = f"; {save} keeps the last trained model" if save.exists() else ""
-        console.notice(f"left the run{kept}. The same command joins again")
+        console.notice(_farewell(save))
         raise click.exceptions.Exit(130) from None
     console.notice(f"own model: {save}")
+
+
+def _farewell(save: Path) -> str:
+    kept = f"; {save} keeps the last trained model" if save.exists() else ""
+    return f"left the run{kept}. The same command joins again"
 
 
 def _open_workshop(
