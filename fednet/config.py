@@ -165,3 +165,18 @@ def _require_number(what: str, value: float, *, low: float, high: float, low_ope
     fits = math.isfinite(value) and low <= value <= high and not (low_open and value == low)
     bound = "more than" if low_open else "at least"
     require(fits, what, found=value, expected=f"{bound} {low:g} and at most {high:g}")
+
+
+def name_and_parameters(text: str, *, option: str) -> tuple[str, dict[str, float]]:
+    """Return what `NAME:KEY=NUMBER,KEY=NUMBER` says, the parameters being optional; raises `BadInput`."""
+    name, colon, rest = text.partition(":")
+    parameters: dict[str, float] = {}
+    for item in rest.split(",") if colon else []:
+        key, equals, value = item.partition("=")
+        try:
+            parameters[key.strip()] = float(value)
+        except ValueError:
+            equals = ""
+        if not equals or not key.strip():
+            raise BadInput(f"{option} {text}", found=repr(item), expected=f"{name}:NAME=NUMBER, or {name} alone")
+    return name.strip(), parameters

@@ -10,6 +10,7 @@ from fednet.config import (
     automatic_quorum,
     derived_seed,
     fewest_updates,
+    name_and_parameters,
     run_settings_from,
     worker_name,
 )
@@ -91,3 +92,17 @@ def test_consent_names_what_goes_too_far() -> None:
     assert "--model" in str(consent.objection(model="small-cnn", training=TrainingSettings()))
     assert "--max-epochs" in str(consent.objection(model="resnet18", training=TrainingSettings(local_epochs=3)))
     assert "--max-lr" in str(consent.objection(model="resnet18", training=TrainingSettings(learning_rate=0.2)))
+
+
+def test_a_name_may_bring_parameters() -> None:
+    assert name_and_parameters("krum", option="--aggregator") == ("krum", {})
+    assert name_and_parameters("clip:tau=10,iterations=3", option="--aggregator") == (
+        "clip",
+        {"tau": 10.0, "iterations": 3.0},
+    )
+
+
+@pytest.mark.parametrize("text", ["clip:", "clip:tau", "clip:tau=much", "clip:=3"])
+def test_a_mistyped_parameter_is_named(text: str) -> None:
+    with pytest.raises(BadInput, match="--aggregator clip"):
+        name_and_parameters(text, option="--aggregator")
