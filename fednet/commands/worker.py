@@ -46,7 +46,11 @@ def command() -> None:
 @click.option(
     "--retry-for", type=click.FloatRange(0), default=3600.0, show_default=True, help="Seconds to keep trying."
 )
-@click.option("--attack", help="For demonstrations: send poisoned updates (sign-flip, noise, nan).")
+@click.option(
+    "--attack",
+    metavar="NAME[:KEY=NUMBER,...]",
+    help="For demonstrations: send poisoned updates (sign-flip, scaling, noise, zero, nan, inf, free-rider, bn-stats).",
+)
 @click.option("--verbose", is_flag=True, help="Log more.")
 def join(
     data: Path,
@@ -182,11 +186,11 @@ async def _join(
     attack: str | None,
 ) -> None:
     from fednet.reporting.console import WorkerConsole
-    from fednet.simulate.attacks import attack_named
+    from fednet.simulate.attacks.tamper import tamper_named
     from fednet.worker.service import Worker
 
     console = WorkerConsole()
-    tamper = attack_named(attack, seed=0) if attack else None
+    tamper = tamper_named(attack, seed=0) if attack else None
     if tamper is not None:
         console.notice(f"this worker is malicious: {attack}")
 

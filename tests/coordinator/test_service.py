@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from fednet.aggregation.strategy import Trust
 from fednet.config import TrainingSettings, WorkerConsent
 from fednet.errors import ConnectionLost, Refused, RunParked, TrainingError
 from fednet.protocol.messages import RoundClosed
-from fednet.simulate.attacks import nan, sign_flip
+from fednet.simulate.attacks.tamper import tamper_named
 from fednet.tensors import parameters_of
 from fednet.worker import service as worker_service
 from fednet.worker.workshop import Workshop
@@ -55,11 +56,11 @@ async def test_best_is_chosen_by_validation_alone(tmp_path: Path) -> None:
     assert (run / "best.pth").read_bytes() == (run / "checkpoints" / "round-0002.pth").read_bytes()
 
 
-@pytest.mark.parametrize("attack", [sign_flip, nan])
-async def test_a_malicious_worker_is_rejected_in_every_round_and_told_why(tmp_path: Path, attack: object) -> None:
+@pytest.mark.parametrize("attack", ["sign-flip", "nan"])
+async def test_a_malicious_worker_is_rejected_in_every_round_and_told_why(tmp_path: Path, attack: str) -> None:
     federation = Federation(tmp_path, run_settings=settings(workers=5, byzantine=1, quorum=5))
     notes = Notes()
-    liar = federation.worker(5, notes=notes, tamper=attack)  # type: ignore[arg-type]  # parametrised
+    liar = federation.worker(5, notes=notes, tamper=tamper_named(attack, seed=0))
     await federation.run(liar, *(federation.worker(number) for number in (1, 2, 3, 4)))
     assert [closed.verdict for closed in notes.closed] == ["rejected", "rejected"]
     assert all("rejected" in closed.reason for closed in notes.closed)
@@ -67,9 +68,50 @@ async def test_a_malicious_worker_is_rejected_in_every_round_and_told_why(tmp_pa
         assert [entry["worker"] for entry in document["updates"] if not entry["selected"]] == ["client5"]
 
 
+async def test_a_round_is_explained_in_its_record(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, run_settings=settings(workers=5, byzantine=1, quorum=5, rounds=1))
+    liar = federation.worker(5, tamper=tamper_named("sign-flip", seed=0))
+    await federation.run(*(federation.worker(number) for number in (1, 2, 3, 4)), liar)
+    document = json.loads((tmp_path / "run" / "history.json").read_text())["rounds"][0]
+    found = document["aggregation"]
+    assert found["scored"] == [f"client{number}" for number in (1, 2, 3, 4, 5)]
+    assert [len(row) for row in found["squared_distances"]] == [5] * 5
+    assert document["updates"][4]["score"] > found["cut"]
+    assert document["updates"][4]["cosine"] < 0 < document["updates"][0]["cosine"]
+
+
+async def test_a_run_of_any_recipe_withstands_a_sign_flip(tmp_path: Path) -> None:
+    changed = settings(workers=5, byzantine=1, quorum=5, aggregator="trimmed-mean", pre=("arc", "nnm"))
+    federation = Federation(tmp_path, run_settings=changed)
+    liar = federation.worker(5, tamper=tamper_named("sign-flip", seed=0))
+    await federation.run(*(federation.worker(number) for number in (1, 2, 3, 4)), liar)
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert history["settings"]["pre"] == ["arc", "nnm"]
+    weights = {each["worker"]: each["weight"] for each in history["rounds"][0]["updates"]}
+    assert weights["client5"] < min(weights[f"client{number}"] for number in (1, 2, 3, 4))
+
+
+async def test_a_root_of_trust_chooses_the_tournaments_winner(tmp_path: Path) -> None:
+    federation = Federation(
+        tmp_path, run_settings=settings(workers=5, byzantine=1, quorum=5, rounds=1, aggregator="tournament")
+    )
+    asked = []
+
+    def trust_in(base: torch.Tensor, round_number: int) -> Trust:
+        asked.append(round_number)
+        update = torch.ones(manifest().parameter_count)
+        return Trust(update=update, loss=lambda step, buffers: float(step.norm()))
+
+    federation.coordinator._trust_in = trust_in
+    await federation.run(*(federation.worker(number) for number in (1, 2, 3, 4, 5)))
+    document = json.loads((tmp_path / "run" / "history.json").read_text())["rounds"][0]
+    assert "won the tournament" in document["aggregation"]["note"]
+    assert asked == [1]
+
+
 async def test_more_liars_than_f_park_the_run_and_are_named(tmp_path: Path) -> None:
     federation = Federation(tmp_path, run_settings=settings(workers=5, byzantine=1, quorum=5))
-    liars = [federation.worker(number, tamper=nan) for number in (4, 5)]
+    liars = [federation.worker(number, tamper=tamper_named("nan", seed=0)) for number in (4, 5)]
     with pytest.raises(RunParked, match="client4, client5"):
         await federation.run(*liars, *(federation.worker(number) for number in (1, 2, 3)))
 
