@@ -27,7 +27,7 @@ from data.partition import partition, stratified_share
 from fednet.errors import DataError
 from fednet.storage.atomic import storage_error, write_json
 
-VALIDATION, TEST = "server_data/validation", "server_data/test"
+VALIDATION, TEST, ROOT = "server_data/validation", "server_data/test", "server_data/root"
 RESPLIT_TEST = 0.2  # of the pooled images, where the published test set is not used
 _OURS = re.compile(r"client\d+_data|server_data|split\.json|split\.png")
 _ELSEWHERE = "choose another --out"
@@ -42,6 +42,7 @@ class SplitSettings:
     alpha: float = 0.5
     seed: int = 0
     validation: float = 0.1
+    root: int = 0  # images that the server keeps as its root of trust, about: of every class its share
     test_from: str = "published"
     max_bad_files: float = MAX_BAD_FRACTION
     dataset: str = ""  # what the files are, for the record: a name, never a path of this machine
@@ -92,8 +93,8 @@ class SplitPlan:
     groups: Groups
 
     def sides(self) -> list[str]:
-        """Return all sides: the clients in order, then the server's two sets."""
-        return [*_clients(self.settings), VALIDATION, TEST]
+        """Return all sides: the clients in order, then the server's sets."""
+        return [*_clients(self.settings), VALIDATION, TEST, *([ROOT] if self.settings.root else [])]
 
     def counts(self) -> dict[str, list[int]]:
         """Return for every side how many images of each class it has."""
@@ -155,7 +156,7 @@ def _clients(settings: SplitSettings) -> list[str]:
 
 
 def _sides(files: Sequence[InspectedFile], pool: Sequence[int], settings: SplitSettings) -> dict[int, str]:
-    """Return the side of every file of `pool` (indices): the test set's first, then validation's, then the clients'."""
+    """Return the side of every file of `pool` (indices): the test set's first, validation's, root's, the clients'."""
     rng = np.random.default_rng(settings.seed)
 
     def label(index: int) -> int:
@@ -176,6 +177,13 @@ def _sides(files: Sequence[InspectedFile], pool: Sequence[int], settings: SplitS
     held_out = stratified_share([*map(label, rest)], settings.validation, rng)
     sides |= {rest[place]: VALIDATION for place in held_out}
     rest = [index for index in rest if index not in sides]
+    if settings.root:
+        if settings.root > len(rest) / 2:
+            raise DataError(
+                "root of trust", found=f"{settings.root} of {len(rest)} images", expected="at most half", todo="--root"
+            )
+        sides |= {rest[place]: ROOT for place in stratified_share([*map(label, rest)], settings.root / len(rest), rng)}
+        rest = [index for index in rest if index not in sides]
     shares = partition([*map(label, rest)], settings.clients, scheme=settings.scheme, alpha=settings.alpha, rng=rng)
     for client, share in zip(_clients(settings), shares, strict=True):
         sides |= {rest[place]: client for place in share}

@@ -68,7 +68,8 @@ class RunSettings:
     rounds: int = 10
     workers: int = 5
     byzantine: int = 0  # f: how many workers may be malicious; fixed for the run
-    aggregator: str = "multikrum"
+    aggregator: str = "multikrum"  # a rule's name, with its parameters
+    pre: tuple[str, ...] = ()  # pre-aggregation before the rule, in order
     quorum: int = 1  # fewest updates a round may be aggregated from
     deadline_s: float = 3600.0  # from the start of a round
     patience_s: float = 3600.0  # how long a round may stay below its quorum, past the deadline, before it parks
@@ -97,9 +98,14 @@ class RunSettings:
         _require_number("--patience", self.patience_s, low=0.0, high=365 * 86400.0)
         require(0 <= self.seed < 2**63, "--seed", found=self.seed, expected="0 to 2^63 - 1")
 
+    @property
+    def recipe_name(self) -> str:
+        """Return what aggregates, for people: `nnm+multikrum`."""
+        return "+".join([*self.pre, self.aggregator])
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types; `run_settings_from` reads them back."""
-        return asdict(self) | {"classes": list(self.classes)}
+        return asdict(self) | {"classes": list(self.classes), "pre": list(self.pre)}
 
     def differences(self, other: RunSettings) -> list[str]:
         """Return one `name: ours, not theirs` for every setting in which the two differ."""
@@ -114,7 +120,8 @@ def run_settings_from(stored: dict[str, Any]) -> RunSettings:
     """Rebuild settings from `RunSettings.to_dict()`; raises `BadInput` when a key is missing, unknown or invalid."""
     try:
         training = TrainingSettings(**stored["training"])
-        return RunSettings(**(stored | {"training": training, "classes": tuple(stored["classes"])}))
+        lists = {"classes": tuple(stored["classes"]), "pre": tuple(stored.get("pre", ()))}
+        return RunSettings(**(stored | {"training": training} | lists))
     except (KeyError, TypeError) as exc:
         raise BadInput("stored run settings", found=str(exc), expected="the settings of this version") from exc
 

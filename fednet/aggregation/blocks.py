@@ -1,13 +1,14 @@
-"""The passes over the data: norms, Gram matrix and weighted sum, each by column blocks in O(n x block) memory."""
+"""The passes over the data: geometry, norms, weighted sums and reductions, each by column blocks in O(n x block)."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
+from fednet.aggregation.geometry import Geometry
 from fednet.aggregation.rows import Rows
 
 _CPU_BLOCK_BYTES = 2**22  # of one block: it stays in the processor's cache between reading and multiplying
@@ -16,6 +17,10 @@ _FEWEST_COLUMNS = 2**12  # of a block, however many rows: a read from disk of 16
 _EXACT_COLUMNS = 2**14  # more float32 products in one sum cost digits: 3e-7 at 2^14, 2e-5 at 2^18 (n = 10)
 _PLAIN_NORMS = (1e-6, 1e6)  # products of such updates neither vanish nor overflow in float32
 _MOST_DOUBLINGS = 126  # 2^126 and 2^-126 are plain float32 numbers
+_FAR_CENTRE = 4.0  # times the median squared distance: from there on float32 products about it lose digits
+
+Reduction = Callable[[torch.Tensor], torch.Tensor]
+"""From a block  # (m, width) float32 to one value a column  # (width,): a coordinate-wise rule."""
 
 
 def block_width(count: int, device: torch.device) -> int:
@@ -25,18 +30,51 @@ def block_width(count: int, device: torch.device) -> int:
 
 
 def blocks(rows: Rows, device: torch.device, *, width: int | None = None) -> Iterator[tuple[int, torch.Tensor]]:
-    """Yield (first column, block  # (count, at most width) float32 on `device`).
+    """Yield (first column, block  # (count, at most width) float32 on `device`), not to be changed.
 
     A block is valid until the next one is asked for.
     """
-    width = width or block_width(rows.count, device)
-    is_cuda = device.type == "cuda"
-    staging = torch.empty(rows.count * min(width, max(1, rows.width)), pin_memory=is_cuda)
+    width = min(width or block_width(rows.count, device), max(1, rows.width))
+    staging = _CudaStaging(rows.count * width, device) if device.type == "cuda" else _CpuStaging(rows.count * width)
     for start in range(0, rows.width, width):
         stop = min(start + width, rows.width)
-        block = staging[: rows.count * (stop - start)].view(rows.count, stop - start)
-        rows.read(start, stop, block)
-        yield start, block.to(device) if is_cuda else block
+        buffer = staging.buffer(rows.count * (stop - start)).view(rows.count, stop - start)
+        yield start, staging.bring(rows.block(start, stop, buffer))
+
+
+def geometry_of(
+    rows: Rows,
+    device: torch.device,
+    *,
+    centre: int,
+    scale: float = 1.0,
+    norms: torch.Tensor | None = None,
+    width: int | None = None,
+) -> tuple[Geometry, torch.Tensor]:
+    """Return all rows and the origin as points, and the rows' norms  # (n,) float64: one pass over the data.
+
+    Products are float32 (never TF32) in short sums, which add up in float64. All rows are multiplied by `scale` first
+    (a power of two), and centred on the row `centre`: that keeps the digits of distances between updates that lie
+    close together, and changes no distance. Norms that are known already are taken as they are.
+    """
+    count = rows.count
+    products = torch.zeros(count, count, dtype=torch.float64, device=device)
+    squares = torch.zeros(count, dtype=torch.float64, device=device)
+    work = torch.empty(count * min(width or block_width(count, device), max(1, rows.width)), device=device)
+    with _full_float32():
+        for _, block in blocks(rows, device, width=width):
+            centred = work[: block.numel()].view(block.shape)
+            scaled = block if scale == 1.0 else torch.mul(block, scale, out=centred)
+            common = scaled[centre].clone()
+            for start in range(0, block.shape[1], _EXACT_COLUMNS):
+                place = slice(start, start + _EXACT_COLUMNS)
+                piece = scaled[:, place]
+                if norms is None:
+                    squares += torch.linalg.vector_norm(piece, dim=1).double().square()
+                moved = torch.sub(piece, common[place], out=centred[:, place])
+                products += (moved @ moved.T).double()
+    norms = squares.sqrt().cpu() / scale if norms is None else norms
+    return Geometry.about(products.cpu() / scale**2, norms, centre=centre), norms
 
 
 def row_norms(rows: Rows, device: torch.device, *, width: int | None = None) -> torch.Tensor:
@@ -48,33 +86,34 @@ def row_norms(rows: Rows, device: torch.device, *, width: int | None = None) -> 
     return squares.sqrt().cpu()
 
 
+def first_norms(rows: Rows, device: torch.device) -> torch.Tensor:
+    """Return the norms of the first block's columns alone  # (count,) float64: enough to guess a good centre."""
+    for _, block in blocks(rows, device):
+        norms: torch.Tensor = torch.linalg.vector_norm(block, dim=1, dtype=torch.float64).cpu()
+        return norms
+    return torch.zeros(rows.count, dtype=torch.float64)
+
+
 def median_row(norms: torch.Tensor) -> int:
-    """Return the row of median norm (of an even number the lower one), the first of equals; `norms`  # (n,), finite."""
-    return int(torch.sort(norms, stable=True).indices[(len(norms) - 1) // 2])
+    """Return the row of median norm (of an even number the lower one), the first of equals; `norms`  # (n,).
 
-
-def gram_matrix(rows: Rows, norms: torch.Tensor, device: torch.device, *, width: int | None = None) -> torch.Tensor:
-    """Return the Gram matrix of all rows minus their row of median norm  # (n, n) float64 on the CPU, symmetric.
-
-    `norms`  # (n,) float64: of these rows, finite. Products are float32 (never TF32) in short sums, which add up in
-    float64. Centring on a common row keeps the digits of distances between updates that lie close together; it
-    changes no distance.
+    What is not finite counts as the largest.
     """
-    centre = median_row(norms)
-    scale = _scale(float(norms[centre]))
-    gram = torch.zeros(rows.count, rows.count, dtype=torch.float64, device=device)
-    with _full_float32():
-        for _, block in blocks(rows, device, width=width):
-            if scale != 1.0:
-                block.mul_(scale)
-            block.sub_(block[centre].clone())
-            for piece in torch.split(block, _EXACT_COLUMNS, dim=1):
-                gram += (piece @ piece.T).double()
-    gram = gram.cpu() / scale**2
-    return (gram + gram.T) / 2
+    ranked = torch.sort(norms.nan_to_num(nan=math.inf), stable=True).indices
+    finite = max(1, int(norms.isfinite().sum()))
+    return int(ranked[(finite - 1) // 2])
 
 
-def _scale(norm: float) -> float:
+def are_plain(norms: torch.Tensor) -> bool:
+    """Whether float32 products of rows of these norms neither vanish nor overflow.
+
+    Beside rows of plain norms one of norm 0 does no harm, even if it is only too small for float32.
+    """
+    moved = norms[norms != 0]
+    return len(moved) > 0 and bool(((moved >= _PLAIN_NORMS[0]) & (moved <= _PLAIN_NORMS[1])).all())
+
+
+def scale_for(norm: float) -> float:
     """Return the power of two that makes tiny or huge updates of this norm fit to be multiplied in float32."""
     if norm == 0 or _PLAIN_NORMS[0] <= norm <= _PLAIN_NORMS[1]:
         return 1.0
@@ -82,11 +121,10 @@ def _scale(norm: float) -> float:
     return 2.0 ** max(-_MOST_DOUBLINGS, min(_MOST_DOUBLINGS, -exponent))
 
 
-def squared_distances(gram: torch.Tensor) -> torch.Tensor:
-    """Return |x_i - x_j|^2 from a Gram matrix  # (n, n) float64, its own diagonal as norms, clamped at 0."""
-    norms = gram.diagonal()
-    distances = (norms[:, None] + norms[None, :] - 2 * gram).clamp_(min=0.0)
-    return distances.fill_diagonal_(0.0)
+def is_far(centre: int, geometry: Geometry) -> bool:
+    """Whether the common row lies so far from the others that their distances may have lost digits."""
+    squares = geometry.squared_distances()
+    return float(squares[centre].median()) > _FAR_CENTRE * float(squares.median(dim=1).values.median())
 
 
 def weighted_sum(
@@ -104,6 +142,64 @@ def weighted_sum(
             part.add_(block[index], alpha=value)
         total[start : start + block.shape[1]] = part.float().cpu()
     return total
+
+
+def reduced(
+    rows: Rows, weights: torch.Tensor, reduce: Reduction, device: torch.device, *, width: int | None = None
+) -> torch.Tensor:
+    """Return `reduce` of the points weights @ rows  # weights (m, n) float64; result (width,) float32 on the CPU."""
+    total = torch.empty(rows.width, dtype=torch.float32)
+    mixing = None if _is_choice(weights) else weights.float().to(device)
+    chosen = weights.argmax(dim=1).to(device)
+    with _full_float32():
+        for start, block in blocks(rows, device, width=width):
+            points = block[chosen] if mixing is None else mixing @ block
+            total[start : start + block.shape[1]] = reduce(points).cpu()
+    return total
+
+
+def _is_choice(weights: torch.Tensor) -> bool:
+    return bool(((weights != 0).sum(dim=1) == 1).all()) and bool((weights.sum(dim=1) == 1).all())
+
+
+class _CpuStaging:
+    """One buffer that blocks are read into; what is in memory already needs none."""
+
+    def __init__(self, numel: int) -> None:
+        self._buffer = torch.empty(numel)
+
+    def buffer(self, numel: int) -> torch.Tensor:
+        return self._buffer[:numel]
+
+    def bring(self, block: torch.Tensor) -> torch.Tensor:
+        return block
+
+
+class _CudaStaging:
+    """Two pinned buffers in turn: while one block is copied and multiplied, the next one is read from disk."""
+
+    def __init__(self, numel: int, device: torch.device) -> None:
+        self._buffers = [torch.empty(numel, pin_memory=True) for _ in range(2)]
+        self._copied = [torch.cuda.Event() for _ in range(2)]  # type: ignore[no-untyped-call]
+        self._copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._device = device
+        self._turn = 0
+
+    def buffer(self, numel: int) -> torch.Tensor:
+        self._turn = 1 - self._turn
+        self._copied[self._turn].synchronize()  # of the copy two blocks ago; one that was never recorded is done
+        return self._buffers[self._turn][:numel]
+
+    def bring(self, block: torch.Tensor) -> torch.Tensor:
+        if block.is_cuda:
+            return block
+        compute = torch.cuda.current_stream(self._device)
+        with torch.cuda.stream(self._copies):
+            brought = block.to(self._device, non_blocking=True)
+            self._copied[self._turn].record(self._copies)
+        compute.wait_stream(self._copies)
+        brought.record_stream(compute)
+        return brought
 
 
 @contextlib.contextmanager

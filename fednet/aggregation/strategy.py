@@ -1,23 +1,25 @@
-"""KRUMFedAvg: checks, Krum's selection, and the weighted average of the selected, with a verdict for everybody."""
+"""KRUMFedAvg: checks, the recipe (Multi-Krum by default), the step that it plans, and a verdict for everybody."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
-from fednet.aggregation.blocks import gram_matrix, row_norms, squared_distances, weighted_sum
+from fednet.aggregation.blocks import reduced, weighted_sum
 from fednet.aggregation.buffers import median_buffers, voters
 from fednet.aggregation.checks import faults
-from fednet.aggregation.rows import ChosenRows, Rows
-from fednet.aggregation.rules.registry import rule_named
-from fednet.aggregation.rules.rule import Context, Selection
+from fednet.aggregation.explain import Findings, rejection
+from fednet.aggregation.geometry import Geometry
+from fednet.aggregation.recipe import Recipe
+from fednet.aggregation.rows import ChosenRows, Rows, StackedRows, TensorRows
+from fednet.aggregation.rules.rule import Context, Plan, Root
+from fednet.aggregation.survey import Survey, survey
 from fednet.config import WorkerName
 from fednet.errors import AggregationError
 
-WEIGHT_CAP = 2.0  # times the median claim: a sample count is a worker's word, and a lie must not buy the round
+COUNTED_SHARE = 0.1  # of an even share: an update that weighs less than this does not count as selected
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,14 @@ class UpdateFacts:
 
     worker: WorkerName
     samples: int  # as the worker claims
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trust:
+    """The coordinator's root of trust: its own update, and the loss of a candidate model on its own scans."""
+
+    update: torch.Tensor  # (d,) float32
+    loss: Callable[[torch.Tensor, Mapping[str, torch.Tensor]], float]  # of a step (d,) and BatchNorm statistics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +48,7 @@ class Verdict:
     score: float | None
     norm: float
     weight: float  # share of the step, 0 to 1
+    cosine: float | None  # to the mean of the selected
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +61,8 @@ class Outcome:
     distances: torch.Tensor  # (n, n) float64, squared, of the updates that were scored, by worker name
     scored: tuple[WorkerName, ...]
     byzantine_effective: int
+    cut: float | None  # the worst score that was selected, where the rule ranks
+    note: str  # what the rule decided beside, a tournament's winner say
 
 
 def aggregate(
@@ -57,50 +70,101 @@ def aggregate(
     rows: Rows,
     buffers: Sequence[Mapping[str, torch.Tensor]],
     *,
-    rule: str,
+    recipe: Recipe,
     byzantine: int,
     device: torch.device,
+    seed: int = 0,
+    trust: Trust | None = None,
 ) -> Outcome:
     """Combine a round's updates (`rows`  # n parameter deltas; `buffers`: each worker's BatchNorm statistics).
 
     The result does not depend on the order of the arguments: everything is arranged by worker name first. Raises
-    `AggregationError` when more than f updates are faulty, or too few are left for the rule.
+    `AggregationError` when more than f updates are faulty, or too few are left for the recipe.
     """
     order = sorted(range(len(updates)), key=lambda index: updates[index].worker)
     updates = [updates[index] for index in order]
     buffers = [buffers[index] for index in order]
     rows = ChosenRows(rows, order)
-    norms = row_norms(rows, device)
+    found = survey(rows if trust is None else StackedRows(rows, TensorRows(trust.update[None])), device)
+    norms = found.norms[: len(updates)]
     complaints = faults(norms, [update.samples for update in updates], buffers)
     sound = [index for index, complaint in enumerate(complaints) if complaint is None]
     byzantine = _remaining_byzantine(updates, complaints, byzantine)
-    chosen = rule_named(rule)
-    if len(sound) < chosen.needs(byzantine):
-        raise AggregationError(
-            f"{rule} needs {chosen.needs(byzantine)} sound updates for f = {byzantine}, {len(sound)} are left"
-        )
-    kept = ChosenRows(rows, sound)
-    distances = squared_distances(gram_matrix(kept, norms[sound], device))
-    selection = chosen.select(distances, Context(byzantine))
-    weights = capped_weights([updates[sound[index]].samples for index in range(len(sound))], selection.selected)
-    heard = voters(selection.selected, count=len(sound), byzantine=byzantine)
+    shortfall = recipe.shortfall(len(sound), byzantine)
+    if shortfall is not None:
+        raise AggregationError(f"{shortfall} sound ones left")
+    work = _Work(ChosenRows(rows, sound), [buffers[index] for index in sound], byzantine, device)
+    claims = torch.tensor([float(updates[index].samples) for index in sound], dtype=torch.float64)
+    geometry, root = _geometry(found, sound, has_root=trust is not None)
+    plan = recipe.plan(
+        geometry,
+        Context(
+            byzantine=byzantine,
+            claims=claims,
+            seed=seed,
+            root=root,
+            trial=None if trust is None else lambda plan: trust.loss(work.step(plan), work.statistics(plan)),
+        ),
+    )
+    findings = Findings(geometry, norms[sound], plan, selected=selected_by(plan), shares=shares_of(plan))
     return Outcome(
-        step=weighted_sum(kept, weights, device),
-        buffers=median_buffers([buffers[sound[index]] for index in heard]),
-        verdicts=_verdicts(updates, norms, complaints, sound, selection, weights, distances),
-        distances=distances,
+        step=work.step(plan),
+        buffers=work.statistics(plan),
+        verdicts=_verdicts(updates, norms, complaints, sound, findings),
+        distances=geometry.squared_distances(),
         scored=tuple(updates[index].worker for index in sound),
         byzantine_effective=byzantine,
+        cut=findings.cut,
+        note=plan.note,
     )
 
 
-def capped_weights(samples: Sequence[int], selected: Sequence[int]) -> torch.Tensor:
-    """Return each update's share of the step  # (n,) float64, summing to 1: by claimed samples, capped."""
-    claims = torch.tensor([float(samples[index]) for index in selected], dtype=torch.float64)
-    cap = WEIGHT_CAP * float(claims.median())
-    weights = torch.zeros(len(samples), dtype=torch.float64)
-    weights[list(selected)] = claims.clamp(max=cap)
-    return weights / weights.sum()
+def shares_of(plan: Plan) -> torch.Tensor:
+    """Return how much of the step is each update's  # (n,) float64, summing to 1 where anything counts at all.
+
+    Of a coordinate-wise rule the share that each update has in the values the rule looks at.
+    """
+    weights = plan.weights.clamp(min=0.0).sum(dim=0)
+    total = float(weights.sum())
+    return weights / total if total > 0 else weights
+
+
+def selected_by(plan: Plan) -> list[int]:
+    """Return which updates count: those the rule takes whole, or those with more than a tenth of an even share."""
+    if plan.selected is not None:
+        return sorted(plan.selected)
+    shares = shares_of(plan)
+    return [index for index, share in enumerate(shares.tolist()) if share > COUNTED_SHARE / len(shares)]
+
+
+class _Work:
+    """Makes steps and statistics of one round's sound updates."""
+
+    def __init__(
+        self, rows: Rows, buffers: Sequence[Mapping[str, torch.Tensor]], byzantine: int, device: torch.device
+    ) -> None:
+        self._rows, self._buffers = rows, buffers
+        self._byzantine, self._device = byzantine, device
+
+    def step(self, plan: Plan) -> torch.Tensor:
+        """Return the planned step  # (d,) float32."""
+        if plan.reduce is None:
+            return weighted_sum(self._rows, plan.weights[0], self._device)
+        return reduced(self._rows, plan.weights, plan.reduce, self._device)
+
+    def statistics(self, plan: Plan) -> dict[str, torch.Tensor]:
+        """Return the BatchNorm statistics that go with it."""
+        heard = voters(selected_by(plan), count=self._rows.count, byzantine=self._byzantine)
+        return median_buffers([self._buffers[index] for index in heard])
+
+
+def _geometry(found: Survey, sound: Sequence[int], *, has_root: bool) -> tuple[Geometry, Root | None]:
+    if not has_root:
+        return found.geometry_of(sound), None
+    own = len(found.norms) - 1
+    whole = found.geometry_of([*sound, own])
+    root = Root(products=whole.products()[-1, :-1], norm=float(found.norms[own]))
+    return whole.only(range(len(sound))), root
 
 
 def _remaining_byzantine(updates: Sequence[UpdateFacts], complaints: Sequence[str | None], byzantine: int) -> int:
@@ -117,63 +181,27 @@ def _verdicts(
     norms: torch.Tensor,
     complaints: Sequence[str | None],
     sound: Sequence[int],
-    selection: Selection,
-    weights: torch.Tensor,
-    distances: torch.Tensor,
+    findings: Findings,
 ) -> tuple[Verdict, ...]:
     place = {index: position for position, index in enumerate(sound)}
     verdicts = []
     for index, (update, complaint) in enumerate(zip(updates, complaints, strict=True)):
-        position = place.get(index)
-        is_selected = position is not None and position in selection.selected
+        bare = Verdict(
+            worker=update.worker, selected=False, reason="", score=None, norm=float(norms[index]), weight=0, cosine=None
+        )
         if complaint is not None:
-            reason = f"rejected before scoring: {complaint}"
-        elif is_selected:
-            reason = "selected"
-        else:
-            assert position is not None
-            reason = _rejection(position, norms[list(sound)], selection, distances)
-        score = None if position is None or selection.scores is None else float(selection.scores[position])
+            verdicts.append(replace(bare, reason=f"rejected before scoring: {complaint}"))
+            continue
+        position = place[index]
+        is_selected = position in findings.selected
         verdicts.append(
-            Verdict(
-                worker=update.worker,
+            replace(
+                bare,
                 selected=is_selected,
-                reason=reason,
-                score=score,
-                norm=float(norms[index]),
-                weight=float(weights[position]) if position is not None else 0.0,
+                reason="selected" if is_selected else rejection(position, findings),
+                score=findings.score(position),
+                weight=float(findings.shares[position]),
+                cosine=findings.cosine(position),
             )
         )
     return tuple(verdicts)
-
-
-def _rejection(position: int, norms: torch.Tensor, selection: Selection, distances: torch.Tensor) -> str:
-    assert selection.scores is not None, "a rule that scores nobody keeps everybody"
-    kept = list(selection.selected)
-    own_score, last_kept = float(selection.scores[position]), float(selection.scores[kept].max())
-    if own_score == last_kept:
-        return "rejected: its Krum score equals that of the last one selected, and ties go by worker name"
-    sentence = f"rejected: its update {_size(float(norms[position]), float(norms[kept].median()))}"
-    cosine = _cosine_to_mean(position, kept, norms, distances)
-    if cosine is not None:
-        direction = "points away from" if cosine < 0 else "agrees little with" if cosine < 0.5 else "agrees with"
-        sentence += f" and {direction} them (cosine {cosine:.2f})"
-    if last_kept > 0:
-        sentence += f"; its Krum score is {own_score / last_kept:.3g} times that of the last one selected"
-    return sentence
-
-
-def _size(norm: float, typical: float) -> str:
-    if typical == 0:
-        return "changes the model, the selected ones do not"
-    return f"is {norm / typical:.2g} times as large as the selected ones"
-
-
-def _cosine_to_mean(position: int, kept: Sequence[int], norms: torch.Tensor, distances: torch.Tensor) -> float | None:
-    """Cosine of one update to the mean of the selected; from <a,b> = (|a|^2 + |b|^2 - |a-b|^2) / 2."""
-    products = (norms[:, None] ** 2 + norms[None, :] ** 2 - distances) / 2
-    mean_norm = math.sqrt(max(0.0, float(products[kept][:, kept].mean())))
-    own_norm = float(norms[position])
-    if mean_norm == 0 or own_norm == 0:
-        return None
-    return float(products[position, kept].mean()) / (mean_norm * own_norm)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fednet.commands.logs import start_logging
 from fednet.commands.options import (
+    aggregator_option,
     certs_option,
     device_option,
     json_option,
     max_bad_files_option,
     model_options,
+    pre_option,
     pretrained_option,
     training_options,
     training_settings,
@@ -22,6 +25,9 @@ from fednet.commands.options import (
 )
 from fednet.config import DEFAULT_HOST, DEFAULT_PORT, RunSettings, automatic_byzantine, automatic_quorum
 from fednet.errors import BadInput
+
+if TYPE_CHECKING:
+    from fednet.aggregation.recipe import Recipe
 
 
 @click.group("coordinator")
@@ -44,7 +50,8 @@ def command() -> None:
 @click.option("--rounds", type=int, default=10, show_default=True, help="How many rounds.")
 @click.option("--workers", type=int, default=5, show_default=True, help="How many hospitals; the run starts with all.")
 @click.option("--byzantine", default="auto", show_default=True, help="f: how many may be malicious, or auto.")
-@click.option("--aggregator", default="multikrum", show_default=True, help="multikrum, krum or fedavg.")
+@aggregator_option
+@pre_option
 @click.option("--deadline", type=float, default=3600.0, show_default=True, help="Seconds for a round.")
 @click.option("--patience", type=float, default=3600.0, show_default=True, help="Seconds below quorum until it parks.")
 @click.option("--grace", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds for a lost worker.")
@@ -71,6 +78,7 @@ def start(
     workers: int,
     byzantine: str,
     aggregator: str,
+    pre: tuple[str, ...],
     deadline: float,
     patience: float,
     grace: float,
@@ -95,13 +103,13 @@ def start(
 ) -> None:
     """Wait for the workers, train for all rounds, and leave final.pth, best.pth and history.json in the run folder."""
     from data.classes import CLASSES
-    from fednet.aggregation.rules.registry import rule_named
+    from fednet.aggregation.rules.registry import recipe_named
     from fednet.commands.serving import ServingOptions, serve_run
     from fednet.reporting.console import RunConsole
 
     start_logging(verbose=verbose)
-    rule_named(aggregator)
-    tolerated = _byzantine(byzantine, workers=workers, aggregator=aggregator)
+    recipe = recipe_named(aggregator, pre)
+    tolerated = _byzantine(byzantine, workers=workers, recipe=recipe)
     settings = RunSettings(
         model=model,
         image_size=image_size,
@@ -110,7 +118,8 @@ def start(
         workers=workers,
         byzantine=tolerated,
         aggregator=aggregator,
-        quorum=quorum if quorum is not None else automatic_quorum(workers, tolerated),
+        pre=pre,
+        quorum=_quorum(quorum, workers=workers, byzantine=tolerated, recipe=recipe),
         deadline_s=deadline,
         patience_s=patience,
         seed=seed,
@@ -139,6 +148,7 @@ def start(
         grace_s=grace,
         max_bad_files=max_bad_files,
         resume=resume,
+        needs_root=recipe.rule.needs_root,
     )
     console = RunConsole(to_stderr=as_json)
     try:
@@ -148,14 +158,34 @@ def start(
     _summarise(folder, as_json=as_json)
 
 
-def _byzantine(text: str, *, workers: int, aggregator: str) -> int:
+def _byzantine(text: str, *, workers: int, recipe: Recipe) -> int:
+    """Return f; `auto` is the largest usual one that the recipe's own condition allows."""
     if text == "auto":
-        return 0 if aggregator == "fedavg" else automatic_byzantine(workers)
+        tolerated = automatic_byzantine(workers) if recipe.rule.tolerates else 0
+        while tolerated and recipe.shortfall(workers, tolerated):
+            tolerated -= 1
+        return tolerated
     if not text.isdigit():
         raise BadInput("--byzantine", found=text, expected="auto, or a number from 0")
-    if aggregator == "fedavg" and int(text) > 0:
-        raise BadInput(f"--byzantine {text}", found="fedavg, which tolerates nobody", todo="choose multikrum or krum")
-    return int(text)
+    byzantine = int(text)
+    if byzantine and not recipe.rule.tolerates:
+        raise BadInput(f"--byzantine {text}", found=f"{recipe.name}, which tolerates nobody", todo="choose multikrum")
+    if shortfall := recipe.shortfall(workers, byzantine):
+        raise BadInput(
+            f"--byzantine {text}", found=f"{workers} workers", expected=shortfall, todo="more --workers or a smaller f"
+        )
+    return byzantine
+
+
+def _quorum(asked: int | None, *, workers: int, byzantine: int, recipe: Recipe) -> int:
+    fewest = recipe.fewest(byzantine)
+    if asked is None:
+        return max(automatic_quorum(workers, byzantine), fewest)
+    if asked < fewest:
+        raise BadInput(
+            "--quorum", found=str(asked), expected=f"at least {fewest}: {recipe.shortfall(asked, byzantine)}"
+        )
+    return asked
 
 
 def _summarise(folder: Path, *, as_json: bool) -> None:

@@ -43,7 +43,12 @@ ATTACKS = ("none", "sign-flip", "noise", "nan")
 @click.option("--local-epochs", type=int, default=2, show_default=True, help="Epochs at a worker, each round.")
 @click.option("--batch-size", type=int, default=16, show_default=True, help="Images a step.")
 @click.option("--lr", type=float, default=0.02, show_default=True, help="Learning rate.")
-@click.option("--aggregator", default="multikrum", show_default=True, help="multikrum, krum or fedavg.")
+@click.option(
+    "--aggregator",
+    default="multikrum",
+    show_default=True,
+    help="As for `coordinator start`; those without a root of trust.",
+)
 @click.option(
     "--compare/--no-compare", default=True, help="Also run plain averaging under the same attack (default: yes)."
 )

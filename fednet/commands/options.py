@@ -42,6 +42,17 @@ weights_option = click.option(
 )
 
 
+aggregator_option = click.option(
+    "--aggregator",
+    default="multikrum",
+    show_default=True,
+    help="Rule: multikrum, krum, fedavg, median ... (NAME:KEY=NUMBER); an unknown one lists all.",
+)
+pre_option = click.option(
+    "--pre", multiple=True, help="Before the rule: nnm, bucketing, norm-clipping or arc; repeatable, in order."
+)
+
+
 def model_options(function: F) -> F:
     """Add --model and --image-size."""
     size = click.option("--image-size", type=int, default=224, show_default=True, help="Pixels, square.")

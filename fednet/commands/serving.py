@@ -14,6 +14,7 @@ import torch
 from fednet import __version__
 from fednet.commands import wiring
 from fednet.config import RunId, RunSettings
+from fednet.coordinator.aggregator import TrustIn
 from fednet.coordinator.record import RunRecord
 from fednet.coordinator.service import Coordinator, Judge
 from fednet.errors import BadInput
@@ -47,6 +48,7 @@ class ServingOptions:
     grace_s: float
     max_bad_files: float
     resume: bool
+    needs_root: bool  # the aggregation asks for a root of trust
 
 
 def serve_run(settings: RunSettings, options: ServingOptions, console: RunConsole) -> None:
@@ -71,16 +73,40 @@ def serve_run(settings: RunSettings, options: ServingOptions, console: RunConsol
         max_bad_files=options.max_bad_files,
         notice=console.notice,
     )
+    trust_in = _root_of_trust(settings, options, manifest, device, console) if options.needs_root else None
     listener = Listener()
     address = listener.bind(options.host, options.port)
     store: RunStore | None = None
     try:
         store = RunStore(options.folder)
-        asyncio.run(_serve(settings, options, console, listener, address, store, manifest, flat, judge, device))
+        asyncio.run(
+            _serve(settings, options, console, listener, address, store, manifest, flat, judge, device, trust_in)
+        )
     finally:
         listener.close()
         if store is not None:
             store.close()
+
+
+def _root_of_trust(
+    settings: RunSettings, options: ServingOptions, manifest: Manifest, device: torch.device, console: RunConsole
+) -> TrustIn:
+    folder = options.data / "root"
+    if not folder.is_dir():
+        raise BadInput(
+            f"{folder}",
+            found="no such folder",
+            expected=f"labelled scans of the coordinator's own: {settings.recipe_name} judges updates by them",
+            todo="`cli.py split --root 160` puts some aside",
+        )
+    return wiring.RootOfTrust(
+        folder,
+        settings=settings,
+        manifest=manifest,
+        device=device,
+        max_bad_files=options.max_bad_files,
+        notice=console.notice,
+    )
 
 
 def _check_folder(options: ServingOptions) -> None:
@@ -102,6 +128,7 @@ async def _serve(
     flat: torch.Tensor,
     judge: Judge,
     device: torch.device,
+    trust_in: TrustIn | None,
 ) -> None:
     writer = wiring.CheckpointWriter(settings, manifest)
     if options.resume:
@@ -119,6 +146,7 @@ async def _serve(
         reporter=console,
         device=device,
         grace_s=options.grace_s,
+        trust_in=trust_in,
     )
     now = datetime.now(UTC)
     authority = open_or_create_authority(options.certs, now=now)
@@ -172,5 +200,5 @@ def _certified_hosts(options: ServingOptions) -> list[str]:
 
 def _tolerance(settings: RunSettings) -> str:
     if settings.byzantine == 0:
-        return f"{settings.aggregator} of {settings.workers} workers with no Byzantine tolerance (f = 0)"
-    return f"{settings.aggregator} of {settings.workers} workers tolerates f = {settings.byzantine} malicious"
+        return f"{settings.recipe_name} of {settings.workers} workers with no Byzantine tolerance (f = 0)"
+    return f"{settings.recipe_name} of {settings.workers} workers tolerates f = {settings.byzantine} malicious"

@@ -41,6 +41,13 @@ if TYPE_CHECKING:
     help="Share of the training images that the server keeps to choose by.",
 )
 @click.option(
+    "--root",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="How many training images the server keeps as its root of trust.",
+)
+@click.option(
     "--test-from",
     type=click.Choice(["published", "resplit"]),
     default="published",
@@ -73,6 +80,7 @@ def command(
     alpha: float,
     seed: int,
     validation: float,
+    root: int,
     test_from: str,
     copy: bool,
     phantoms: bool,
@@ -96,6 +104,7 @@ def command(
         alpha=alpha,
         seed=seed,
         validation=validation,
+        root=root,
         test_from=test_from,
         max_bad_files=max_bad_files,
     )

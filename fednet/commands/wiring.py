@@ -13,10 +13,13 @@ from torch import nn
 from data.classes import CLASSES
 from data.images import ScanSet, load_folder
 from data.loaders import ScanLoader
+from fednet.aggregation.strategy import Trust
 from fednet.config import RunSettings, derived_seed
+from fednet.coordinator.aggregator import applied
 from fednet.errors import ModelError
-from fednet.reporting.metrics import evaluate
-from fednet.tensors import Manifest, manifest_of, pack, views
+from fednet.reporting.metrics import evaluate, loss_of
+from fednet.tensors import Manifest, manifest_of, pack, parameters_of, update_from, views
+from fednet.worker.training import train
 from fednet.worker.workshop import SavedTraining
 from models import checkpoint
 from models.checkpoint import Checkpoint, CheckpointFacts
@@ -97,6 +100,47 @@ class OwnModelFile:
             return flat, SavedTraining(**facts.extra)
         except (ModelError, TypeError):
             return None
+
+
+class RootOfTrust:
+    """The coordinator's own labelled scans: what a hospital would learn from them, and how a candidate does on them."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        settings: RunSettings,
+        manifest: Manifest,
+        device: torch.device,
+        max_bad_files: float,
+        notice: Notice,
+    ) -> None:
+        scans = load_scans(folder, image_size=settings.image_size, max_bad_files=max_bad_files, notice=notice)
+        self._data = ScanLoader(scans, device)
+        self._model = new_model(settings.model, seed=0, pretrained="no", weights=None, notice=notice).to(device)
+        self._settings, self._manifest, self._device = settings, manifest, device
+
+    def __call__(self, base: torch.Tensor, round_number: int) -> Trust:
+        """Train on the scans as a worker does, from the round's global model `base` (uint8 flat)."""
+        self._model.load_state_dict(views(base, self._manifest))
+        train(
+            self._model,
+            self._data,
+            self._settings.training,
+            seed=derived_seed(self._settings.seed, "root", round_number),
+            device=self._device,
+            on_progress=lambda progress: None,
+            should_stop=lambda: False,
+        )
+        update = update_from(pack(self._model.state_dict(), self._manifest), base, self._manifest)
+        return Trust(
+            update=parameters_of(update, self._manifest),
+            loss=lambda step, buffers: self._loss(applied(base, step, buffers, self._manifest)),
+        )
+
+    def _loss(self, flat: torch.Tensor) -> float:
+        self._model.load_state_dict(views(flat, self._manifest))
+        return loss_of(self._model, self._data)
 
 
 class ServerJudge:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fednet.aggregation.strategy import Outcome, UpdateFacts, aggregate
-from fednet.config import RunSettings, WorkerName
+from fednet.aggregation.rules.registry import recipe_named
+from fednet.aggregation.strategy import Outcome, Trust, UpdateFacts, aggregate
+from fednet.config import RunSettings, WorkerName, derived_seed
 from fednet.coordinator.desk import DeliveredUpdate
 from fednet.storage.spool import SpoolRows, read_spooled
 from fednet.tensors import Manifest, buffer_views, parameters_of, views
+
+TrustIn = Callable[[torch.Tensor, int], Trust]
+"""The coordinator's own root of trust for a round: of (global model  # uint8 flat, round)."""
+
+MOST_DISTANCES = 100  # workers whose distance matrix a round's record keeps: 10,000 numbers are 100 KB
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class Combined:
                     "score": _finite(verdict.score),
                     "norm": _finite(verdict.norm),
                     "weight": verdict.weight,
+                    "cosine": verdict.cosine,
                     "samples": delivered[verdict.worker].samples,
                     "train_s": delivered[verdict.worker].train_s,
                     "loss": delivered[verdict.worker].loss,
@@ -43,7 +50,19 @@ class Combined:
                 for verdict in self.outcome.verdicts
             ],
             "byzantine": self.outcome.byzantine_effective,
+            "aggregation": {
+                "scored": list(self.outcome.scored),
+                "cut": _finite(self.outcome.cut),
+                "note": self.outcome.note,
+                "squared_distances": self._distances(),
+            },
         }
+
+    def _distances(self) -> list[list[float]] | None:
+        """Return the matrix with seven digits, or None where it is too large to be kept."""
+        if len(self.outcome.scored) > MOST_DISTANCES:
+            return None
+        return [[float(f"{value:.7g}") for value in row] for row in self.outcome.distances.tolist()]
 
 
 def combine_updates(
@@ -52,26 +71,33 @@ def combine_updates(
     *,
     manifest: Manifest,
     settings: RunSettings,
+    round_number: int,
     device: torch.device,
+    trust_in: TrustIn | None = None,
 ) -> Combined:
     """Return the new global model (a new buffer; `base`  # (total_bytes,) uint8 is not changed).
 
-    Raises `AggregationError` when the updates cannot be aggregated safely, `StorageError` when one cannot be read.
+    Updates are read in the order of their workers' names. Raises `AggregationError` when they cannot be aggregated
+    safely, `StorageError` when one cannot be read.
+    safely, `StorageError` when one cannot be read.
     """
-    paths = [update.path for update in updates.values()]
+    workers = sorted(updates)
+    paths = [updates[worker].path for worker in workers]
     rows = SpoolRows(paths, width=manifest.parameter_count)
     try:
         outcome = aggregate(
-            [UpdateFacts(worker, update.samples) for worker, update in updates.items()],
+            [UpdateFacts(worker, updates[worker].samples) for worker in workers],
             rows,
             [_buffers(path, manifest) for path in paths],
-            rule=settings.aggregator,
+            recipe=recipe_named(settings.aggregator, settings.pre),
             byzantine=settings.byzantine,
             device=device,
+            seed=derived_seed(settings.seed, "aggregation", round_number),
+            trust=None if trust_in is None else trust_in(base, round_number),
         )
     finally:
         rows.close()
-    return Combined(_applied(base, outcome, manifest), outcome)
+    return Combined(applied(base, outcome.step, outcome.buffers, manifest), outcome)
 
 
 def _buffers(path: Path, manifest: Manifest) -> dict[str, torch.Tensor]:
@@ -80,11 +106,14 @@ def _buffers(path: Path, manifest: Manifest) -> dict[str, torch.Tensor]:
     return buffer_views(tail, manifest)
 
 
-def _applied(base: torch.Tensor, outcome: Outcome, manifest: Manifest) -> torch.Tensor:
+def applied(
+    base: torch.Tensor, step: torch.Tensor, buffers: Mapping[str, torch.Tensor], manifest: Manifest
+) -> torch.Tensor:
+    """Return a new model (uint8 flat): `base` plus `step`  # (d,) float32, with these BatchNorm statistics."""
     model = base.clone()
-    parameters_of(model, manifest).add_(outcome.step.cpu())
+    parameters_of(model, manifest).add_(step.cpu())
     tensors = views(model, manifest)
-    for name, value in outcome.buffers.items():
+    for name, value in buffers.items():
         tensors[name].copy_(value)
     return model
 

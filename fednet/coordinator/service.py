@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from fednet.config import RunId, RunSettings, WorkerName
-from fednet.coordinator.aggregator import Combined, combine_updates
+from fednet.coordinator.aggregator import Combined, TrustIn, combine_updates
 from fednet.coordinator.desk import Desk, ModelOffer
 from fednet.coordinator.record import RunRecord, Timings
 from fednet.coordinator.round import (
@@ -83,6 +83,7 @@ class Coordinator:
         reporter: RunReporter,
         device: torch.device,
         grace_s: float = GRACE_S,
+        trust_in: TrustIn | None = None,
     ) -> None:
         """`model` is the flat global model (uint8) that the next round starts from."""
         loop = asyncio.get_running_loop()
@@ -103,6 +104,7 @@ class Coordinator:
         self.enroller: Enroller | None = None
         self._reporter = reporter
         self._device = device
+        self._trust_in = trust_in
         self._sessions: dict[WorkerName, Session] = {}
         self._combined: Combined | None = None
         self._judgement: dict[str, Any] = {}
@@ -267,7 +269,9 @@ class Coordinator:
                 {worker: desk.delivered[worker] for worker in workers},
                 manifest=self._manifest,
                 settings=self._settings,
+                round_number=number,
                 device=self._device,
+                trust_in=self._trust_in,
             )
         except AggregationError as exc:
             desk.events.put_nowait(AggregationFailed(str(exc)))

@@ -76,6 +76,12 @@ def predictions(model: nn.Module, data: EvaluationData, *, batch_size: int) -> t
     return logits.softmax(dim=1), torch.cat([labels for _, labels in found])
 
 
+def loss_of(model: nn.Module, data: EvaluationData, *, batch_size: int = 64) -> float:
+    """Return the mean cross-entropy of `model` on every sample; not finite where its outputs are not."""
+    probabilities, labels = predictions(model, data, batch_size=batch_size)
+    return float(-probabilities.gather(1, labels[:, None]).clamp(min=1e-12).log().mean())
+
+
 def metrics_of(probabilities: torch.Tensor, labels: torch.Tensor, *, classes: Sequence[str]) -> Metrics:
     """Return the metrics of predictions  # (n, classes) against labels  # (n,).
 

@@ -61,19 +61,31 @@ class SpoolFile:
         os.close(self._descriptor)
 
 
+_MOST_OPEN = 256
+
+
 class SpoolRows:
-    """The parameter deltas of several spooled updates, read by column blocks: `aggregation.rows.Rows`."""
+    """The parameter deltas of several spooled updates, read by column blocks: `aggregation.rows.Rows`.
+
+    Descriptors stay open while there are few of them: a thousand updates would leave none for connections.
+    """
 
     def __init__(self, paths: Sequence[Path], *, width: int) -> None:
         self._paths = list(paths)
         self.count = len(self._paths)
         self.width = width
-        self._descriptors = [_open(path) for path in self._paths]
+        keeps_open = self.count <= _MOST_OPEN
+        self._descriptors = [_open(path) for path in self._paths] if keeps_open else []
 
-    def read(self, start: int, stop: int, out: torch.Tensor) -> None:
-        """Fill `out`  # (count, stop - start) float32 on the CPU, with columns start to stop of every update."""
-        for descriptor, path, row in zip(self._descriptors, self._paths, out, strict=True):
-            _read_into(descriptor, path, row.numpy().data.cast("B"), offset=4 * start)
+    def block(self, start: int, stop: int, staging: torch.Tensor) -> torch.Tensor:
+        """Read columns start to stop of every update into `staging`  # (count, stop - start) float32, on the CPU."""
+        for index, (path, row) in enumerate(zip(self._paths, staging, strict=True)):
+            target = row.view(torch.uint8)
+            if self._descriptors:
+                _read_into(self._descriptors[index], path, target.numpy().data, offset=4 * start)
+            else:
+                read_spooled(path, target, offset=4 * start)
+        return staging
 
     def close(self) -> None:
         """Close the files."""

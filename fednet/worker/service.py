@@ -173,7 +173,7 @@ class Worker:
             raise Refused("declined", objection)
         self._reporter.notice(
             f"joined as {welcome.worker}: {settings.model} at {settings.image_size} px, {settings.rounds} rounds, "
-            f"{settings.workers} workers, aggregated by {settings.aggregator} (f = {settings.byzantine})"
+            f"{settings.workers} workers, aggregated by {settings.recipe_name} (f = {settings.byzantine})"
         )
         self._workshop = await asyncio.to_thread(self._open_workshop, settings, welcome.run, welcome.worker)
         self._session = WorkerSession(model=settings.model, consent=self._consent)

@@ -4,8 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fednet.aggregation.blocks import gram_matrix, median_row, row_norms, squared_distances, weighted_sum
+from fednet.aggregation.blocks import median_row, row_norms, weighted_sum
 from fednet.aggregation.rows import TensorRows
+from fednet.aggregation.survey import survey
 
 CPU = torch.device("cpu")
 
@@ -17,8 +18,7 @@ def brute_force(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def distances(matrix: torch.Tensor, *, width: int | None = None) -> torch.Tensor:
-    rows = TensorRows(matrix)
-    return squared_distances(gram_matrix(rows, row_norms(rows, CPU), CPU, width=width))
+    return survey(TensorRows(matrix), CPU, width=width).geometry_of(range(len(matrix))).squared_distances()
 
 
 def random(n: int, d: int, seed: int = 0) -> torch.Tensor:

@@ -43,6 +43,19 @@ def test_the_published_test_set_is_the_servers(tmp_path: Path) -> None:
     assert [sum(counts[f"client{number}_data"]) for number in (1, 2, 3)] == [12, 12, 12]
 
 
+def test_a_root_of_trust_is_a_side_of_its_own(tmp_path: Path) -> None:
+    write_kaggle(tmp_path)
+    made = planned(tmp_path, SplitSettings(clients=3, root=8))
+    assert made.counts()["server_data/root"] == [2, 2, 2, 2]
+    without = planned(tmp_path, THREE).counts()
+    assert sum(map(sum, made.counts().values())) == sum(map(sum, without.values()))
+
+
+def test_a_root_of_trust_that_leaves_the_hospitals_too_little_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="root of trust; found 30 of"):
+        planned(write_kaggle(tmp_path), SplitSettings(clients=3, root=30))
+
+
 def test_a_training_twin_of_a_test_image_goes_to_nobody_and_of_twins_in_training_one_is_kept(tmp_path: Path) -> None:
     write_kaggle(tmp_path)
     shutil.copy(tmp_path / "Testing/no_tumor/scan000.png", tmp_path / "Training/no_tumor/copy.png")

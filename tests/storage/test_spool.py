@@ -33,10 +33,15 @@ def test_rows_are_read_by_columns(tmp_path: Path) -> None:
     matrix = torch.arange(20, dtype=torch.float32).view(2, 10)
     paths = [spooled(tmp_path / str(i), row.numpy().tobytes() + b"tail") for i, row in enumerate(matrix)]
     rows = SpoolRows(paths, width=10)
-    out = torch.empty(2, 4)
-    rows.read(3, 7, out)
+    assert torch.equal(rows.block(3, 7, torch.empty(2, 4)), matrix[:, 3:7])
     rows.close()
-    assert torch.equal(out, matrix[:, 3:7])
+
+
+def test_more_updates_than_descriptors_are_read_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fednet.storage.spool._MOST_OPEN", 1)
+    matrix = torch.arange(20, dtype=torch.float32).view(2, 10)
+    paths = [spooled(tmp_path / str(i), row.numpy().tobytes()) for i, row in enumerate(matrix)]
+    assert torch.equal(SpoolRows(paths, width=10).block(3, 7, torch.empty(2, 4)), matrix[:, 3:7])
 
 
 def test_the_rest_of_an_update_is_read_from_an_offset(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import torch
 
-from fednet.aggregation.rules.rule import Context, Rule, Selection
+from fednet.aggregation.geometry import Geometry
+from fednet.aggregation.rules.rule import Context, Plan, Rule
 from fednet.config import fewest_updates
 
 
@@ -30,9 +31,14 @@ def ranking(scores: torch.Tensor) -> list[int]:
     return torch.sort(scores, stable=True).indices.tolist()
 
 
-def _select(distances: torch.Tensor, context: Context) -> Selection:
-    scores = krum_scores(distances, context.byzantine)
-    return Selection((ranking(scores)[0],), scores)
+def _plan(geometry: Geometry, context: Context) -> Plan:
+    scores = krum_scores(geometry.squared_distances(), context.byzantine)
+    best = ranking(scores)[0]
+    weights = torch.zeros(1, geometry.count, dtype=torch.float64)
+    weights[0, best] = 1.0
+    return Plan(weights=weights, selected=(best,), scores=scores)
 
 
-KRUM = Rule("krum", fewest_updates, _select)
+def krum() -> Rule:
+    """Return the rule."""
+    return Rule(name="krum", needs=fewest_updates, plan=_plan)

@@ -3,30 +3,103 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
+from fednet.aggregation.blocks import Reduction
+from fednet.aggregation.geometry import Geometry
+
+WEIGHT_CAP = 2.0  # times the median claim: a sample count is a worker's word, and a lie must not buy the round
+
 
 @dataclass(frozen=True)
+class Root:
+    """The coordinator's own update, trained on scans it labelled itself (Cao et al., FLTrust, NDSS 2021)."""
+
+    products: torch.Tensor  # (n,) float64: <x_i, root> of every update
+    norm: float
+
+    def cosines(self, geometry: Geometry) -> torch.Tensor:
+        """Return the cosine of every update to the root update  # (n,) float64; 0 where one of them is 0."""
+        scale = geometry.norms() * self.norm
+        return torch.where(scale > 0, self.products / scale, 0.0).clamp(-1.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Context:
-    """What a rule may know beside the updates themselves."""
+    """What a rule may know beside where the updates lie."""
 
     byzantine: int  # f, after faulty updates were taken out
+    claims: torch.Tensor  # (n,) float64: samples as the workers claim
+    seed: int = 0  # decides what a rule draws at random
+    root: Root | None = None
+    trial: Callable[[Plan], float] | None = None  # loss on the coordinator's own scans of the model that a plan makes
+
+    def mixed(self, weights: torch.Tensor) -> Context:
+        """Return what is known of the points weights @ updates; no trial, since that takes plans for the updates."""
+        shares = weights / weights.sum(dim=1, keepdim=True)  # a clipped update claims what it claimed before
+        root = self.root and replace(self.root, products=weights @ self.root.products)
+        return replace(self, claims=shares @ self.claims, root=root, trial=None)
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Which updates a rule keeps, best first, and the scores it went by (lower is better)."""
-
-    selected: tuple[int, ...]
-    scores: torch.Tensor | None  # (n,) float64, None for a rule that keeps everybody
+def context_of(count: int, *, byzantine: int, root: Root | None = None) -> Context:
+    """Return a context in which all of `count` updates claim as many samples."""
+    return Context(byzantine=byzantine, claims=torch.ones(count, dtype=torch.float64), root=root)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How the step is made of the updates: m combinations of them, reduced to one."""
+
+    weights: torch.Tensor  # (m, n) float64
+    reduce: Reduction | None = None  # coordinate by coordinate over the m; None: m is 1, the combination is the step
+    selected: tuple[int, ...] | None = None  # best first, where the rule takes some whole and leaves out the others
+    scores: torch.Tensor | None = None  # (n,) float64, lower is better; of a rule that ranks
+    note: str = ""  # for the round's record: what the rule decided beside
+
+    def after(self, mixing: torch.Tensor) -> Plan:
+        """Return the plan in terms of the updates that were mixed to the points it was made for.
+
+        `mixing`  # (points, updates). A point is many workers' then: nobody is taken whole any more.
+        """
+        return replace(self, weights=self.weights @ mixing, selected=None, scores=None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One aggregation rule; `needs(f)` is the fewest updates it is defined for."""
+    """One aggregation rule."""
+
+    name: str
+    needs: Callable[[int], int]  # fewest updates for f
+    plan: Callable[[Geometry, Context], Plan]
+    needs_root: bool = False
+    tolerates: bool = True  # whether any malicious update at all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixing:
+    """One pre-aggregation: turns n updates into m points, each a combination of them, before the rule."""
 
     name: str
     needs: Callable[[int], int]
-    select: Callable[[torch.Tensor, Context], Selection]  # squared distances (n, n) float64
+    weights: Callable[[Geometry, Context], torch.Tensor]  # (m, n) float64
+    points: Callable[[int], int] = lambda count: count  # m of n
+
+
+def single(coefficients: torch.Tensor) -> Plan:
+    """Return the plan of one combination; `coefficients`  # (n,) float64."""
+    return Plan(weights=coefficients[None])
+
+
+def capped_weights(claims: torch.Tensor, selected: tuple[int, ...]) -> torch.Tensor:
+    """Return each update's share of the step  # (n,) float64, summing to 1: by claimed samples, capped."""
+    chosen = claims[list(selected)]
+    weights = torch.zeros_like(claims)
+    weights[list(selected)] = chosen.clamp(max=WEIGHT_CAP * float(chosen.median()))
+    return weights / weights.sum()
+
+
+def more_than_half(byzantine: int) -> int:
+    """Return 2f + 1: the fewest updates among which the honest are the majority."""
+    return 2 * byzantine + 1

@@ -3,8 +3,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fednet.aggregation.rules.krum import KRUM, krum_scores, ranking
-from fednet.aggregation.rules.rule import Context
+from fednet.aggregation.geometry import Geometry
+from fednet.aggregation.rules.krum import krum, krum_scores, ranking
+from fednet.aggregation.rules.rule import context_of
+
+
+def chosen(*places: float, byzantine: int) -> tuple[int, ...] | None:
+    """The update that Krum takes of points on a line."""
+    points = torch.tensor(places, dtype=torch.float64)[:, None]
+    return krum().plan(Geometry.of(points), context_of(len(places), byzantine=byzantine)).selected
 
 
 def line(*places: float) -> torch.Tensor:
@@ -24,7 +31,7 @@ def test_f_zero_counts_all_but_one_neighbour() -> None:
 
 
 def test_a_tie_goes_to_the_first_name() -> None:
-    assert KRUM.select(line(0, 1, 2, 3, 10), Context(1)).selected == (1,)
+    assert chosen(0, 1, 2, 3, 10, byzantine=1) == (1,)
 
 
 def test_a_twin_counts_as_a_neighbour_and_self_does_not() -> None:
@@ -35,7 +42,7 @@ def test_a_twin_counts_as_a_neighbour_and_self_does_not() -> None:
 @pytest.mark.parametrize("count", [1, 2])
 def test_too_few_for_neighbours_score_zero(count: int) -> None:
     assert krum_scores(line(*range(count)), 0).tolist() == [0.0] * count
-    assert KRUM.select(line(*range(count)), Context(0)).selected == (0,)
+    assert chosen(*range(count), byzantine=0) == (0,)
 
 
 @given(st.permutations(list(range(6))))

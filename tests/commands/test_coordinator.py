@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import pytest
+
+from tests.commands.running import run
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--aggregator", "magic"], "--aggregator magic; found no such name; expected multikrum"),
+        (["--aggregator", "bulyan", "--workers", "6", "--byzantine", "1"], "bulyan needs 7 updates for f = 1"),
+        (
+            ["--pre", "bucketing", "--workers", "7", "--byzantine", "1"],
+            "multikrum needs 5 updates for f = 1, there are 4",
+        ),
+        (["--aggregator", "fedavg", "--byzantine", "1"], "fedavg, which tolerates nobody"),
+        (["--workers", "5", "--quorum", "4"], "--quorum; found 4; expected at least 5"),
+        (["--byzantine", "many"], "--byzantine; found many"),
+    ],
+)
+def test_a_recipe_that_cannot_hold_its_promise_is_refused_before_the_run(
+    options: list[str],
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = run(capsys, "coordinator", "start", *options)
+    assert ran.code == 2
+    assert line in ran.err
+    assert list(tmp_path.iterdir()) == []
