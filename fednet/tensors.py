@@ -140,6 +140,18 @@ def update_from(local: torch.Tensor, base: torch.Tensor, manifest: Manifest) -> 
     return update
 
 
+def applied(
+    base: torch.Tensor, step: torch.Tensor, buffers: Mapping[str, torch.Tensor], manifest: Manifest
+) -> torch.Tensor:
+    """Return a new model (uint8 flat): `base` plus `step`  # (d,) float32, with these BatchNorm statistics."""
+    model = base.clone()
+    parameters_of(model, manifest).add_(step.cpu())
+    tensors = views(model, manifest)
+    for name, value in buffers.items():
+        tensors[name].copy_(value)
+    return model
+
+
 def bytes_of(flat: torch.Tensor) -> memoryview:
     """Return the buffer's memory as bytes, without copying it; it stays valid while the tensor lives."""
     return flat.numpy().data.cast("B")

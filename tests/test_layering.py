@@ -14,7 +14,7 @@ ALLOWED = {
     "security": {"security", "storage"},
     "reporting": {"reporting", "storage", "protocol"},
     "transport": {"transport", "protocol"},
-    "simulate": {"simulate", "aggregation"},
+    "simulate": {"simulate", "aggregation", "coordinator.round", "worker.training", "reporting.metrics", "storage"},
     "bench": {"bench", "aggregation", "security", "storage", "transport", "protocol"},
     "coordinator": {"coordinator", "aggregation", "protocol", "reporting", "security", "storage", "transport"},
     "worker": {"worker", "protocol", "reporting", "storage", "transport"},

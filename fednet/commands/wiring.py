@@ -15,10 +15,9 @@ from data.images import ScanSet, load_folder
 from data.loaders import ScanLoader
 from fednet.aggregation.strategy import Trust
 from fednet.config import RunSettings, derived_seed
-from fednet.coordinator.aggregator import applied
 from fednet.errors import ModelError
 from fednet.reporting.metrics import evaluate, loss_of
-from fednet.tensors import Manifest, manifest_of, pack, parameters_of, update_from, views
+from fednet.tensors import Manifest, applied, manifest_of, pack, parameters_of, update_from, views
 from fednet.worker.training import train
 from fednet.worker.workshop import SavedTraining
 from models import checkpoint

@@ -15,7 +15,7 @@ from fednet.aggregation.strategy import Outcome, Trust, UpdateFacts, aggregate
 from fednet.config import RunSettings, WorkerName, derived_seed
 from fednet.coordinator.desk import DeliveredUpdate
 from fednet.storage.spool import SpoolRows, read_spooled
-from fednet.tensors import Manifest, buffer_views, parameters_of, views
+from fednet.tensors import Manifest, applied, buffer_views
 
 TrustIn = Callable[[torch.Tensor, int], Trust]
 """The coordinator's own root of trust for a round: of (global model  # uint8 flat, round)."""
@@ -104,18 +104,6 @@ def _buffers(path: Path, manifest: Manifest) -> dict[str, torch.Tensor]:
     tail = torch.empty(manifest.total_bytes - manifest.buffers_start, dtype=torch.uint8)
     read_spooled(path, tail, offset=manifest.buffers_start)
     return buffer_views(tail, manifest)
-
-
-def applied(
-    base: torch.Tensor, step: torch.Tensor, buffers: Mapping[str, torch.Tensor], manifest: Manifest
-) -> torch.Tensor:
-    """Return a new model (uint8 flat): `base` plus `step`  # (d,) float32, with these BatchNorm statistics."""
-    model = base.clone()
-    parameters_of(model, manifest).add_(step.cpu())
-    tensors = views(model, manifest)
-    for name, value in buffers.items():
-        tensors[name].copy_(value)
-    return model
 
 
 def _finite(value: float | None) -> float | None:

@@ -1,0 +1,208 @@
+"""One virtual federation: the real training, round and aggregation code in one process, without sockets."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from fednet.aggregation.recipe import Recipe
+from fednet.aggregation.rows import TensorRows
+from fednet.aggregation.strategy import Outcome, Trust, UpdateFacts, aggregate
+from fednet.config import RunSettings, WorkerName, derived_seed
+from fednet.coordinator.round import (
+    Aggregate,
+    AggregationFailed,
+    Command,
+    CommitRound,
+    EvaluateModel,
+    ModelDelivered,
+    ModelEvaluated,
+    ParkRun,
+    RoundCommitted,
+    Rounds,
+    SendModel,
+    UpdatesAggregated,
+    UpdateStored,
+    WorkerJoined,
+)
+from fednet.errors import AggregationError
+from fednet.reporting.metrics import EvaluationData, Metrics, evaluate, loss_of
+from fednet.simulate.attacks import Attack, Sight, Submission
+from fednet.simulate.attacks.sight import PoisonData
+from fednet.tensors import applied, manifest_of, pack, parameters_of, update_from, views
+from fednet.worker.training import TrainingData, train
+
+Data = Callable[[PoisonData | None], TrainingData]
+"""A hospital's data, as they are or after an attacker has poisoned them."""
+
+
+class Samples(TrainingData, EvaluationData, Protocol):
+    """Data that are trained on and judged by: a root of trust."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """All that virtual federations have in common: who there is, and on what they are judged."""
+
+    hospitals: Mapping[WorkerName, Data]
+    test: EvaluationData
+    root: Samples | None
+    triggered: Callable[[Attack], EvaluationData | None]  # test images of other classes than its target, with trigger
+    new_model: Callable[[], nn.Module]
+    device: torch.device
+
+
+@dataclass(kw_only=True)
+class Simulated:
+    """What became of one virtual federation; each list has one entry a round."""
+
+    accuracy: list[float] = field(default_factory=list)
+    worst_recall: list[float] = field(default_factory=list)
+    attackers_selected: list[int] = field(default_factory=list)
+    attackers_share: list[float] = field(default_factory=list)  # of the step, 0 to 1
+    honest_rejected: list[list[str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    attackers: list[str] = field(default_factory=list)
+    attack_success: float | None = None  # share of triggered images that the last model takes for the target
+    parked: str | None = None
+
+
+class VirtualFederation:
+    """Runs one attack against one recipe, from the first round to the last."""
+
+    def __init__(self, world: World, settings: RunSettings, recipe: Recipe, attack: Attack | None) -> None:
+        """The last f workers by name (and as many more as the attack brings) are the attackers."""
+        self._world, self._settings, self._recipe, self._attack = world, settings, recipe, attack
+        names = list(world.hospitals)
+        count = 0 if attack is None else max(1, settings.byzantine + attack.extra_attackers)
+        self._attackers = names[len(names) - count :]
+        self._honest = names[: len(names) - count]
+        poison = attack.poison_data if attack else None
+        self._data = {name: data(poison if name in self._attackers else None) for name, data in world.hospitals.items()}
+        self._network = world.new_model().to(world.device)
+        self._manifest = manifest_of(self._network.state_dict(), [name for name, _ in self._network.named_parameters()])
+        self._model = pack(self._network.state_dict(), self._manifest)
+        self._memory: dict[str, torch.Tensor] = {}
+        self._outcome: Outcome | None = None
+        self._found = Simulated(attackers=list(self._attackers))
+
+    def run(self) -> Simulated:
+        """Run all rounds; an aggregation that cannot be done safely parks the run, as it does over sockets."""
+        rounds = Rounds(self._settings, first_round=1, known_workers=(), grace_s=0.0, now=0.0)
+        todo: collections.deque[Command] = collections.deque()
+        for name in self._world.hospitals:
+            todo.extend(rounds.handle(WorkerJoined(name), now=0.0))
+        while todo:
+            for event in self._carry_out(todo.popleft()):
+                todo.extend(rounds.handle(event, now=0.0))
+        if self._attack is not None:
+            self._found.attack_success = self._success(self._attack)
+        return self._found
+
+    def _carry_out(self, command: Command) -> list[Any]:
+        match command:
+            case SendModel(worker, number):
+                return [ModelDelivered(worker, number), UpdateStored(worker, number)]
+            case Aggregate(number, workers):
+                try:
+                    self._aggregate(number, workers)
+                except AggregationError as exc:
+                    return [AggregationFailed(str(exc))]
+                return [UpdatesAggregated()]
+            case EvaluateModel():
+                self._evaluate()
+                return [ModelEvaluated()]
+            case CommitRound():
+                return [RoundCommitted()]
+            case ParkRun(reason):
+                self._found.parked = reason
+        return []
+
+    def _aggregate(self, number: int, workers: Sequence[WorkerName]) -> None:
+        submissions = self._submissions(number)
+        self._outcome = aggregate(
+            [UpdateFacts(name, submissions[name].samples) for name in workers],
+            TensorRows(torch.stack([submissions[name].delta for name in workers])),
+            [submissions[name].buffers for name in workers],
+            recipe=self._recipe,
+            byzantine=self._settings.byzantine,
+            device=self._world.device,
+            seed=derived_seed(self._settings.seed, "aggregation", number),
+            trust=self._trust(number) if self._recipe.rule.needs_root else None,
+        )
+        self._model = applied(self._model, self._outcome.step, self._outcome.buffers, self._manifest)
+        self._note(self._outcome)
+
+    def _submissions(self, number: int) -> dict[WorkerName, Submission]:
+        trained = {name: self._trained(name, self._data[name], number) for name in self._world.hospitals}
+        if self._attack is None:
+            return trained
+        sight = Sight(
+            honest=[trained[name] for name in self._honest],
+            own=[trained[name] for name in self._attackers],
+            byzantine=self._settings.byzantine,
+            memory=self._memory,
+            generator=torch.Generator().manual_seed(derived_seed(self._settings.seed, "attack", number)),
+        )
+        return trained | dict(zip(self._attackers, self._attack.poison(sight), strict=True))
+
+    def _trained(self, name: str, data: TrainingData, number: int) -> Submission:
+        self._network.load_state_dict(views(self._model, self._manifest))
+        train(
+            self._network,
+            data,
+            self._settings.training,
+            seed=derived_seed(self._settings.seed, "train", name, number),
+            device=self._world.device,
+            on_progress=lambda progress: None,
+            should_stop=lambda: False,
+        )
+        update = update_from(pack(self._network.state_dict(), self._manifest), self._model, self._manifest)
+        tensors = views(update, self._manifest)
+        return Submission(
+            delta=parameters_of(update, self._manifest),
+            buffers={spec.name: tensors[spec.name] for spec in self._manifest.specs if not spec.is_parameter},
+            samples=data.samples,
+        )
+
+    def _trust(self, number: int) -> Trust:
+        root = self._world.root
+        assert root is not None, "checked before the grid: a rule that needs a root of trust has one"
+        base = self._model
+
+        def loss(step: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> float:
+            self._network.load_state_dict(views(applied(base, step, buffers, self._manifest), self._manifest))
+            return loss_of(self._network, root)
+
+        return Trust(update=self._trained("root", root, number).delta, loss=loss)
+
+    def _evaluate(self) -> None:
+        self._network.load_state_dict(views(self._model, self._manifest))
+        found = evaluate(self._network, self._world.test, classes=self._settings.classes)
+        self._found.accuracy.append(found.accuracy)
+        self._found.worst_recall.append(worst_recall(found))
+
+    def _note(self, outcome: Outcome) -> None:
+        attackers = [each for each in outcome.verdicts if each.worker in self._attackers]
+        honest = [each for each in outcome.verdicts if each.worker not in self._attackers]
+        self._found.attackers_selected.append(sum(each.selected for each in attackers))
+        self._found.attackers_share.append(sum(each.weight for each in attackers))
+        self._found.honest_rejected.append([each.worker for each in honest if not each.selected])
+        self._found.notes.append(outcome.note)
+
+    def _success(self, attack: Attack) -> float | None:
+        images = self._world.triggered(attack)
+        if images is None:
+            return None
+        self._network.load_state_dict(views(self._model, self._manifest))
+        return evaluate(self._network, images, classes=self._settings.classes).accuracy
+
+
+def worst_recall(metrics: Metrics) -> float:
+    """Return the recall of the class that the model recognises worst, of those the test set has."""
+    return min(each.recall for each in metrics.per_class.values() if each.support > 0)
