@@ -39,6 +39,8 @@ class Survey:
         norms = self.norms[list(chosen)]
         if are_plain(norms) and bool(found.gram.isfinite().all()) and not self._is_far(found, chosen):
             return found
+        if not norms.any():
+            return Geometry.of(torch.zeros(len(norms), 1))  # nobody moved: there is nothing to look at again
         rows, centre = ChosenRows(self._rows, chosen), median_row(norms)
         scale = scale_for(float(norms[centre]))
         geometry, _ = geometry_of(rows, self._device, centre=centre, scale=scale, norms=norms, width=self._width)
