@@ -120,7 +120,7 @@ def _make_data(dataset: Path | None, data: Path, *, workers: int, seed: int, siz
         split_into(data, Path(phantoms), SplitSettings(clients=workers, seed=seed))
 
 
-def split_into(data: Path, source: Path, settings: SplitSettings) -> None:
+def split_into(data: Path, source: Path, settings: SplitSettings, *, link: bool = False) -> None:
     """Split the data set in `source` into `data`, without a word unless it fails."""
     from data.discovery import opened_dataset
     from data.images import MAX_BAD_FRACTION
@@ -129,7 +129,7 @@ def split_into(data: Path, source: Path, settings: SplitSettings) -> None:
     data.mkdir(parents=True, exist_ok=True)
     with opened_dataset(source) as files:
         readable, skipped = inspect(files, max_bad_fraction=MAX_BAD_FRACTION)
-        write(plan(readable, skipped, settings), data, link=False, force=False)
+        write(plan(readable, skipped, settings), data, link=link, force=False)
 
 
 def _summary(histories: dict[str, dict[str, Any]], *, attack: str, folder: Path, seconds: float) -> dict[str, Any]:

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("fednet.commands.demo", "The whole system on this machine in under two minutes."),
     "evaluate": ("fednet.commands.evaluate", "Judge a saved model on a folder of scans."),
     "bench": ("fednet.commands.bench", "Measure this machine beside its own limit."),
+    "simulate": ("fednet.commands.simulate", "Attacks against aggregation rules, on one machine."),
     "split": ("fednet.commands.split", "Split a data set into hospitals and the server's unseen test set."),
     "train-local": (
         "fednet.commands.train_local",

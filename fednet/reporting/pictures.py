@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -29,5 +30,32 @@ def draw_class_mix(path: Path, counts: Mapping[str, Sequence[int]], classes: Seq
     axes.margins(x=0.08)
     figure.legend(frameon=False, ncols=len(classes), loc="outside lower center")
     axes.spines[["top", "right"]].set_visible(False)
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=120)
+
+
+def draw_grid(
+    path: Path,
+    values: Mapping[tuple[str, str], float],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+) -> None:
+    """Draw a table of shares (0 to 1) as colours with their numbers; a place without a value stays empty."""
+    figure = Figure(figsize=(2.6 + 0.95 * len(columns), 1.6 + 0.42 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    matrix = [[values.get((row, column), float("nan")) for column in columns] for row in rows]
+    axes.imshow(matrix, vmin=0.0, vmax=1.0, cmap="cividis", aspect="auto")
+    for y, line in enumerate(matrix):
+        for x, value in enumerate(line):
+            if not math.isnan(value):
+                colour = "white" if value < 0.55 else "black"
+                axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=9, color=colour)
+    axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xlabel("attack")
+    axes.set_ylabel("rule")
+    axes.set_title(title)
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=120)

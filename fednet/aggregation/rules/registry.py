@@ -54,12 +54,16 @@ MIXINGS: dict[str, Callable[..., Mixing]] = {
 def recipe_named(aggregator: str, pre: Sequence[str] = ()) -> Recipe:
     """Return the recipe of these names, each `NAME` or `NAME:KEY=NUMBER,...`; raises `BadInput` with those there are.
 
-    A tournament composes its candidates itself, and takes no `pre`.
+    `pre` may also stand before the rule, as in `arc+nnm+trimmed-mean`. A tournament composes its candidates itself.
     """
-    rule = _made(RULES, aggregator, option="--aggregator")
-    if pre and rule.name == "tournament":
-        raise BadInput(f"--pre {pre[0]}", found="tournament, whose candidates bring their own", todo="leave --pre out")
-    return Recipe(rule=rule, mixings=tuple(_made(MIXINGS, text, option="--pre") for text in pre))
+    *before, last = aggregator.split("+")
+    rule = _made(RULES, last, option="--aggregator")
+    mixings = tuple(_made(MIXINGS, text, option="--pre") for text in (*pre, *before))
+    if mixings and rule.name == "tournament":
+        raise BadInput(
+            f"--pre {mixings[0].name}", found="tournament, whose candidates bring their own", todo="leave it out"
+        )
+    return Recipe(rule=rule, mixings=mixings)
 
 
 def _made(known: Mapping[str, Callable[..., Made]], text: str, *, option: str) -> Made:

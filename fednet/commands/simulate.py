@@ -1,0 +1,232 @@
+"""`cli.py simulate`: which attacks which aggregation rule withstands, as a table and a picture."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fednet.commands.options import device_option, json_option, training_options, training_settings
+from fednet.config import RunSettings, automatic_byzantine
+from fednet.errors import BadInput
+
+if TYPE_CHECKING:
+    from fednet.aggregation.recipe import Recipe
+    from fednet.simulate.attacks import Attack
+    from fednet.simulate.grid import Summary
+
+_ATTACKS = "none,sign-flip,ipm:scale=0.1,ipm:scale=2,alie,mimic,label-flip,min-max"
+_RULES = (
+    "fedavg,krum,multikrum,nnm+multikrum,geometric-median,centered-clipping,arc+nnm+trimmed-mean,fltrust,"
+    "guarded-multikrum,tournament"
+)
+
+
+@click.command("simulate")
+@click.option("--dataset", type=click.Path(path_type=Path), help="Real scans (re-split); phantoms without it.")
+@click.option("--workers", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Virtual hospitals.")
+@click.option("--byzantine", default="auto", show_default=True, help="f: how many of them are malicious, or auto.")
+@click.option("--attack", "attacks", default=_ATTACKS, show_default=True, help="Comma-separated; none: nobody attacks.")
+@click.option("--aggregator", "rules", default=_RULES, show_default=True, help="Comma-separated; PRE+RULE composes.")
+@click.option("--pre", multiple=True, help="Pre-aggregation before every rule of the grid.")
+@click.option("--partition", default="iid", show_default=True, help="iid, dirichlet:ALPHA or quantity:ALPHA.")
+@click.option("--rounds", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Rounds of a cell.")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many, from --seed on.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")
+@click.option("--root", type=click.IntRange(1), default=160, show_default=True, help="Images in the root of trust.")
+@click.option("--model", default="small-cnn", show_default=True, help="small-cnn or resnet18.")
+@click.option("--image-size", type=int, default=32, show_default=True, help="Pixels, square.")
+@click.option("--local-epochs", type=int, default=2, show_default=True, help="Epochs at a worker, each round.")
+@training_options
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the grid; the same one resumes it.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Folder for the picture (default: --out).")
+@device_option
+@json_option
+def command(
+    dataset: Path | None,
+    workers: int,
+    byzantine: str,
+    attacks: str,
+    rules: str,
+    pre: tuple[str, ...],
+    partition: str,
+    rounds: int,
+    seeds: int,
+    seed: int,
+    root: int,
+    model: str,
+    image_size: int,
+    local_epochs: int,
+    batch_size: int,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    augment: bool,
+    out: Path | None,
+    plot: Path | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Run every attack against every rule with virtual hospitals: real training, rounds and aggregation, no sockets.
+
+    Under `torchrun --nproc-per-node N cli.py simulate --out DIR ...` the grid's cells spread over N processes.
+    """
+    from fednet.simulate.grid import ResultFolder, cells_of, robustness, summaries
+
+    rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if ranks > 1 and out is None:
+        raise BadInput("--out", found="none, and several processes", todo="name the folder that they share")
+    from data.classes import CLASSES
+    from fednet.commands.virtual import Grid
+    from fednet.worker.device import device_from
+
+    named = {text: _recipe(text, pre) for text in _listed(rules)}
+    known = {text: _attack(text) for text in _listed(attacks)}
+    tolerated = _byzantine(byzantine, workers=workers, recipes=named)
+    settings = RunSettings(
+        model=model,
+        image_size=image_size,
+        classes=CLASSES,
+        rounds=rounds,
+        workers=workers,
+        byzantine=tolerated,
+        quorum=workers,
+        seed=seed,
+        training=training_settings(
+            epochs=local_epochs,
+            batch_size=batch_size,
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            augment=augment,
+        ),
+    )
+    folder = out or Path("runs") / datetime.now(UTC).strftime("simulate-%Y%m%d-%H%M%S")
+    described = settings.to_dict() | {
+        "partition": partition,
+        "root": root,
+        "dataset": dataset.resolve().name if dataset else "phantoms",
+        "pre_of_all": list(pre),
+    }
+    scheme, alpha = _partition(partition)
+    results = ResultFolder(folder, described)
+    cells = cells_of(list(named), list(known), seeds)
+    grid = Grid(
+        folder=folder,
+        dataset=dataset,
+        settings=settings,
+        results=results,
+        recipes=named,
+        attacks=known,
+        scheme=scheme,
+        alpha=alpha,
+        root=root,
+        device=device_from(device),
+        is_first=rank == 0,
+    )
+    grid.run([cell for index, cell in enumerate(cells) if index % ranks == rank])
+    if rank != 0:
+        return
+    grid.await_all(cells)
+    found = summaries(list(named), list(known), seeds, workers=workers, find=results.find)
+    lines = [asdict(each) for each in robustness(found)]
+    document = {
+        "settings": described,
+        "seeds": seeds,
+        "cells": [asdict(each) for each in found],
+        "rules": lines,
+    }
+    from fednet.reporting.pictures import draw_grid
+    from fednet.storage.atomic import write_json
+
+    write_json(folder / "simulate.json", document)
+    picture = (plot or folder) / "simulate.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    accuracy = {(each.recipe, each.attack): each.accuracy for each in found}
+    draw_grid(picture, accuracy, rows=list(named), columns=list(known), title="Accuracy on the unseen test set")
+    if as_json:
+        click.echo(json.dumps(document))
+        return
+    _print(found, lines)
+    click.echo(f"Every cell: {folder / 'simulate.json'}; picture: {picture}")
+
+
+def _listed(text: str) -> list[str]:
+    names: list[str] = []
+    for part in text.split(","):
+        if "=" in part and names and ":" in names[-1] and "=" in names[-1] and ":" not in part:
+            names[-1] += f",{part}"  # another parameter of the name before
+        else:
+            names.append(part.strip())
+    return list(dict.fromkeys(names))
+
+
+def _recipe(text: str, pre: tuple[str, ...]) -> Recipe:
+    from fednet.aggregation.rules.registry import recipe_named
+
+    return recipe_named(text, () if text == "tournament" else pre)
+
+
+def _attack(text: str) -> Attack | None:
+    from data.classes import CLASSES
+    from fednet.simulate.attacks import attack_named
+    from fednet.simulate.grid import UNATTACKED
+
+    return None if text == UNATTACKED else attack_named(text, classes=len(CLASSES))
+
+
+def _byzantine(text: str, *, workers: int, recipes: dict[str, Recipe]) -> int:
+    if text != "auto" and not text.isdigit():
+        raise BadInput("--byzantine", found=text, expected="auto, or a number from 0")
+    byzantine = automatic_byzantine(workers) if text == "auto" else int(text)
+    for recipe in recipes.values():
+        if recipe.rule.tolerates and (shortfall := recipe.shortfall(workers, byzantine)):
+            raise BadInput(
+                f"--aggregator {recipe.name}", found=shortfall, todo="more --workers, or a smaller --byzantine"
+            )
+    return byzantine
+
+
+def _partition(text: str) -> tuple[str, float]:
+    name, colon, alpha = text.partition(":")
+    try:
+        value = float(alpha) if colon else 0.5
+    except ValueError:
+        value = -1.0
+    if name not in ("iid", "dirichlet", "quantity") or not 1e-3 <= value <= 1e6:
+        raise BadInput(f"--partition {text}", expected="iid, dirichlet:0.5 or quantity:0.5, say")
+    return name, value
+
+
+def _print(found: list[Summary], rules: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Attack by attack (means of the last three rounds, over seeds)")
+    for name in ("rule", "attack", "accuracy", "worst recall", "attackers counted", "honest left out"):
+        table.add_column(name, justify="left" if name in ("rule", "attack") else "right")
+    for each in found:
+        success = f", backdoor works on {each.attack_success:.0%}" if each.attack_success is not None else ""
+        parked = f", parked in {each.parked}" if each.parked else ""
+        table.add_row(
+            each.recipe,
+            each.attack + success + parked,
+            f"{each.accuracy:.3f}" + (f" +- {each.spread:.3f}" if each.seeds > 1 else ""),
+            f"{each.worst_recall:.3f}",
+            f"{each.attackers_selected:.0%}",
+            f"{each.honest_rejected:.0%}",
+        )
+    short = Table(title="Accuracy: without attack, under the worst, on average over the attacks")
+    for name in ("rule", "unattacked", "worst", "by", "average"):
+        short.add_column(name, justify="left" if name in ("rule", "by") else "right")
+    for line in rules:
+        unattacked = "-" if line["unattacked"] is None else f"{line['unattacked']:.3f}"
+        short.add_row(
+            line["recipe"], unattacked, f"{line['worst']:.3f}", line["worst_attack"], f"{line['average']:.3f}"
+        )
+    Console().print(table, short)
