@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterator
 import torch
 
 from fednet.aggregation.geometry import Geometry
+from fednet.aggregation.ranges import over_ranges
 from fednet.aggregation.rows import Rows
 
 _CPU_BLOCK_BYTES = 2**22  # of one block: it stays in the processor's cache between reading and multiplying
 _CUDA_BLOCK_BYTES = 2**28
-_FEWEST_COLUMNS = 2**12  # of a block, however many rows: a read from disk of 16 KiB a row
-_EXACT_COLUMNS = 2**14  # more float32 products in one sum cost digits: 3e-7 at 2^14, 2e-5 at 2^18 (n = 10)
+_SUMMED_COLUMNS = 2**17  # of a block that is only summed on a CPU: a call costs microseconds, however short the row
+_SUMMED_BYTES = 2**24  # of it, however many rows
+# More float32 products in one sum cost digits (3e-7 at 2^14, 2e-5 at 2^18, n = 10); many short products side by side
+# keep all cores busy; and from disk this is still a read of 16 KiB a row.
+_PIECE_COLUMNS = 2**12
 _PLAIN_NORMS = (1e-6, 1e6)  # products of such updates neither vanish nor overflow in float32
 _MOST_DOUBLINGS = 126  # 2^126 and 2^-126 are plain float32 numbers
 _FAR_CENTRE = 4.0  # times the median squared distance: from there on float32 products about it lose digits
@@ -26,7 +30,8 @@ Reduction = Callable[[torch.Tensor], torch.Tensor]
 def block_width(count: int, device: torch.device) -> int:
     """Return how many columns of `count` rows are handled at a time."""
     block_bytes = _CUDA_BLOCK_BYTES if device.type == "cuda" else _CPU_BLOCK_BYTES
-    return max(_FEWEST_COLUMNS, block_bytes // (4 * max(1, count)))
+    pieces = block_bytes // (4 * max(1, count) * _PIECE_COLUMNS)
+    return max(1, pieces) * _PIECE_COLUMNS
 
 
 def blocks(rows: Rows, device: torch.device, *, width: int | None = None) -> Iterator[tuple[int, torch.Tensor]]:
@@ -57,33 +62,65 @@ def geometry_of(
     (a power of two), and centred on the row `centre`: that keeps the digits of distances between updates that lie
     close together, and changes no distance. Norms that are known already are taken as they are.
     """
+    width = width or block_width(rows.count, device)
+    products = torch.zeros(rows.count, rows.count, dtype=torch.float64)
+    squares = torch.zeros(rows.count, dtype=torch.float64)
+
+    def look(_: int, columns: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+        return _products(columns, device, centre=centre, scale=scale, with_norms=norms is None, width=width)
+
+    with _full_float32():
+        for its_products, its_squares in over_ranges(look, rows, device, room_bytes=_room_bytes(rows.count, width)):
+            products += its_products
+            squares += its_squares
+    norms = squares.sqrt() / scale if norms is None else norms
+    return Geometry.about(products / scale**2, norms, centre=centre), norms
+
+
+def _products(
+    rows: Rows, device: torch.device, *, centre: int, scale: float, with_norms: bool, width: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the products  # (n, n) and, if asked for, the squared norms  # (n,) of the scaled rows, on the CPU."""
     count = rows.count
     products = torch.zeros(count, count, dtype=torch.float64, device=device)
     squares = torch.zeros(count, dtype=torch.float64, device=device)
-    work = torch.empty(count * min(width or block_width(count, device), max(1, rows.width)), device=device)
-    with _full_float32():
-        for _, block in blocks(rows, device, width=width):
-            centred = work[: block.numel()].view(block.shape)
-            scaled = block if scale == 1.0 else torch.mul(block, scale, out=centred)
-            common = scaled[centre].clone()
-            for start in range(0, block.shape[1], _EXACT_COLUMNS):
-                place = slice(start, start + _EXACT_COLUMNS)
-                piece = scaled[:, place]
-                if norms is None:
-                    squares += torch.linalg.vector_norm(piece, dim=1).double().square()
-                moved = torch.sub(piece, common[place], out=centred[:, place])
-                products += (moved @ moved.T).double()
-    norms = squares.sqrt().cpu() / scale if norms is None else norms
-    return Geometry.about(products.cpu() / scale**2, norms, centre=centre), norms
+    work = torch.empty(count * min(width, rows.width), device=device)
+    for _, block in blocks(rows, device, width=width):
+        for pieces in _pieces_of(block):
+            room = work[: pieces.numel()].view(pieces.shape)
+            scaled = pieces if scale == 1.0 else torch.mul(pieces, scale, out=room)
+            if with_norms:
+                squares += torch.linalg.vector_norm(scaled, dim=2).double().square().sum(dim=0)
+            moved = torch.sub(scaled, scaled[:, centre : centre + 1].clone(), out=room)
+            products += torch.bmm(moved, moved.transpose(1, 2)).sum(dim=0, dtype=torch.float64)
+    return products.cpu(), squares.cpu()
+
+
+def _pieces_of(block: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield all columns of a block as views  # (pieces, n, columns of a piece): the full pieces, then what is left."""
+    full = block.shape[1] - block.shape[1] % _PIECE_COLUMNS
+    if full:
+        pieces = full // _PIECE_COLUMNS
+        yield torch.unflatten(block[:, :full], 1, (pieces, _PIECE_COLUMNS)).transpose(0, 1)
+    if full < block.shape[1]:
+        yield block[None, :, full:]
 
 
 def row_norms(rows: Rows, device: torch.device, *, width: int | None = None) -> torch.Tensor:
     """Return every row's Euclidean norm  # (count,) float64 on the CPU; not finite where a coordinate is not."""
-    squares = torch.zeros(rows.count, dtype=torch.float64, device=device)
-    for _, block in blocks(rows, device, width=width):
-        # in float64: a norm must neither overflow at 1e30 nor vanish at 1e-30
-        squares += torch.linalg.vector_norm(block, dim=1, dtype=torch.float64).square()
-    return squares.sqrt().cpu()
+    width = width or block_width(rows.count, device)
+
+    def look(_: int, columns: Rows) -> torch.Tensor:
+        squares = torch.zeros(columns.count, dtype=torch.float64, device=device)
+        for _, block in blocks(columns, device, width=width):
+            # in float64: a norm must neither overflow at 1e30 nor vanish at 1e-30
+            squares += torch.linalg.vector_norm(block, dim=1, dtype=torch.float64).square()
+        return squares.cpu()
+
+    total = torch.zeros(rows.count, dtype=torch.float64)
+    for squares in over_ranges(look, rows, device, room_bytes=_room_bytes(rows.count, width)):
+        total += squares
+    return total.sqrt()
 
 
 def first_norms(rows: Rows, device: torch.device) -> torch.Tensor:
@@ -134,28 +171,50 @@ def weighted_sum(
 
     Rows are added in float64 in their order, one after another: the bits do not depend on how many threads there are.
     """
+    width = width or _summed_width(rows.count, device)
     total = torch.empty(rows.width, dtype=torch.float32)
     used = [(index, value) for index, value in enumerate(coefficients.tolist()) if value != 0.0]
-    for start, block in blocks(rows, device, width=width):
-        part = torch.zeros(block.shape[1], dtype=torch.float64, device=device)
-        for index, value in used:
-            part.add_(block[index], alpha=value)
-        total[start : start + block.shape[1]] = part.float().cpu()
+
+    def add(first: int, columns: Rows) -> None:
+        for start, block in blocks(columns, device, width=width):
+            part = torch.zeros(block.shape[1], dtype=torch.float64, device=device)
+            for index, value in used:
+                part.add_(block[index], alpha=value)
+            total[first + start : first + start + block.shape[1]] = part.float().cpu()
+
+    for _ in over_ranges(add, rows, device, room_bytes=_room_bytes(rows.count, width)):
+        pass
     return total
+
+
+def _summed_width(count: int, device: torch.device) -> int:
+    whole = block_width(count, device)
+    return whole if device.type == "cuda" else max(whole, min(_SUMMED_COLUMNS, _SUMMED_BYTES // (4 * max(1, count))))
 
 
 def reduced(
     rows: Rows, weights: torch.Tensor, reduce: Reduction, device: torch.device, *, width: int | None = None
 ) -> torch.Tensor:
     """Return `reduce` of the points weights @ rows  # weights (m, n) float64; result (width,) float32 on the CPU."""
+    width = width or block_width(rows.count, device)
     total = torch.empty(rows.width, dtype=torch.float32)
     mixing = None if _is_choice(weights) else weights.float().to(device)
     chosen = weights.argmax(dim=1).to(device)
-    with _full_float32():
-        for start, block in blocks(rows, device, width=width):
+
+    def bring(first: int, columns: Rows) -> None:
+        for start, block in blocks(columns, device, width=width):
             points = block[chosen] if mixing is None else mixing @ block
-            total[start : start + block.shape[1]] = reduce(points).cpu()
+            total[first + start : first + start + block.shape[1]] = reduce(points).cpu()
+
+    with _full_float32():
+        for _ in over_ranges(bring, rows, device, room_bytes=_room_bytes(rows.count, width)):
+            pass
     return total
+
+
+def _room_bytes(count: int, width: int) -> int:
+    """Return what one thread needs: a block as it was read, another that it works on, and products of `count` rows."""
+    return 8 * count * width + 16 * count**2
 
 
 def _is_choice(weights: torch.Tensor) -> bool:
