@@ -49,6 +49,20 @@ class Findings:
         return math.sqrt(max(0.0, float(products[kept].mean()))), products
 
 
+def twins(findings: Findings, names: Sequence[str], byzantine: int) -> str:
+    """Return who sent the same update as others, or nothing: training on different scans never gives that.
+
+    More than f of them are beyond what any rule promises; updates of norm 0 are no sign of anything.
+    """
+    same = (findings.geometry.squared_distances() == 0) & (findings.norms > 0)
+    groups = {tuple(torch.nonzero(row).flatten().tolist()) for row in same}
+    notes = []
+    for group in sorted(group for group in groups if len(group) > 1):
+        beyond = f": more than f = {byzantine}, beyond the guarantee of any rule" if len(group) > byzantine else ""
+        notes.append(f"{', '.join(names[index] for index in group)} sent the same update{beyond}")
+    return "; ".join(notes)
+
+
 def rejection(position: int, findings: Findings) -> str:
     """Return why this update was not selected."""
     if not findings.selected:

@@ -10,7 +10,7 @@ import torch
 from fednet.aggregation.blocks import reduced, weighted_sum
 from fednet.aggregation.buffers import median_buffers, voters
 from fednet.aggregation.checks import faults
-from fednet.aggregation.explain import Findings, rejection
+from fednet.aggregation.explain import Findings, rejection, twins
 from fednet.aggregation.geometry import Geometry
 from fednet.aggregation.recipe import Recipe
 from fednet.aggregation.rows import ChosenRows, Rows, StackedRows, TensorRows
@@ -62,7 +62,7 @@ class Outcome:
     scored: tuple[WorkerName, ...]
     byzantine_effective: int
     cut: float | None  # the worst score that was selected, where the rule ranks
-    note: str  # what the rule decided beside, a tournament's winner say
+    note: str  # for the record: a tournament's winner, workers that sent the same update
 
 
 def aggregate(
@@ -107,15 +107,16 @@ def aggregate(
         ),
     )
     findings = Findings(geometry, norms[sound], plan, selected=selected_by(plan), shares=shares_of(plan))
+    scored = tuple(updates[index].worker for index in sound)
     return Outcome(
         step=work.step(plan),
         buffers=work.statistics(plan),
         verdicts=_verdicts(updates, norms, complaints, sound, findings),
         distances=geometry.squared_distances(),
-        scored=tuple(updates[index].worker for index in sound),
+        scored=scored,
         byzantine_effective=byzantine,
         cut=findings.cut,
-        note=plan.note,
+        note="; ".join(filter(None, [plan.note, twins(findings, scored, byzantine)])),
     )
 
 

@@ -109,11 +109,12 @@ def command(
 
 
 def _make_data(dataset: Path | None, data: Path, *, workers: int, seed: int, size: int, test_from: str) -> None:
+    from data.discovery import find_dataset
     from data.phantoms import write_phantoms
     from data.splitting import SplitSettings
 
     if dataset is not None:
-        split_into(data, dataset, SplitSettings(clients=workers, seed=seed, test_from=test_from))
+        split_into(data, find_dataset(dataset), SplitSettings(clients=workers, seed=seed, test_from=test_from))
         return
     with tempfile.TemporaryDirectory(prefix="fednet-phantoms-") as phantoms:
         write_phantoms(Path(phantoms), training=360 * workers + 100, testing=300, seed=seed, size=size)

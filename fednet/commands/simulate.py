@@ -82,9 +82,11 @@ def command(
     if ranks > 1 and out is None:
         raise BadInput("--out", found="none, and several processes", todo="name the folder that they share")
     from data.classes import CLASSES
+    from data.discovery import find_dataset
     from fednet.commands.virtual import Grid
     from fednet.worker.device import device_from
 
+    source = find_dataset(dataset) if dataset else None
     named = {text: _recipe(text, pre) for text in _listed(rules)}
     known = {text: _attack(text) for text in _listed(attacks)}
     tolerated = _byzantine(byzantine, workers=workers, recipes=named)
@@ -110,7 +112,7 @@ def command(
     described = settings.to_dict() | {
         "partition": partition,
         "root": root,
-        "dataset": dataset.resolve().name if dataset else "phantoms",
+        "dataset": source.resolve().name if source else "phantoms",
         "pre_of_all": list(pre),
     }
     scheme, alpha = _partition(partition)
@@ -118,7 +120,7 @@ def command(
     cells = cells_of(list(named), list(known), seeds)
     grid = Grid(
         folder=folder,
-        dataset=dataset,
+        dataset=source,
         settings=settings,
         results=results,
         recipes=named,
@@ -133,7 +135,7 @@ def command(
     if rank != 0:
         return
     grid.await_all(cells)
-    found = summaries(list(named), list(known), seeds, workers=workers, find=results.find)
+    found = summaries(list(named), list(known), seeds, workers=workers, byzantine=tolerated, find=results.find)
     lines = [asdict(each) for each in robustness(found)]
     document = {
         "settings": described,
@@ -212,10 +214,11 @@ def _print(found: list[Summary], rules: list[dict[str, Any]]) -> None:
         table.add_column(name, justify="left" if name in ("rule", "attack") else "right")
     for each in found:
         success = f", backdoor works on {each.attack_success:.0%}" if each.attack_success is not None else ""
+        beyond = f" ({each.attackers} attackers: beyond the guarantee)" if each.attackers > each.byzantine else ""
         parked = f", parked in {each.parked}" if each.parked else ""
         table.add_row(
             each.recipe,
-            each.attack + success + parked,
+            each.attack + beyond + success + parked,
             f"{each.accuracy:.3f}" + (f" +- {each.spread:.3f}" if each.seeds > 1 else ""),
             f"{each.worst_recall:.3f}",
             f"{each.attackers_selected:.0%}",

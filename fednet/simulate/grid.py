@@ -70,6 +70,8 @@ class Summary:
     recipe: str
     attack: str
     seeds: int
+    attackers: int
+    byzantine: int  # f, which the rule was told
     accuracy: float
     spread: float  # standard deviation of the accuracy over seeds, 0 of one
     worst_recall: float  # of the class that is recognised worst
@@ -85,6 +87,7 @@ def summaries(
     seeds: int,
     *,
     workers: int,
+    byzantine: int,
     find: Callable[[Cell], Simulated | None],
 ) -> list[Summary]:
     """Return one summary for each attack and recipe of which there is a result."""
@@ -93,11 +96,11 @@ def summaries(
         for attack in attacks:
             found = [each for seed in range(seeds) if (each := find(Cell(seed, attack, recipe))) is not None]
             if found:
-                made.append(_summary(recipe, attack, found, workers))
+                made.append(_summary(recipe, attack, found, workers, byzantine))
     return made
 
 
-def _summary(recipe: str, attack: str, found: Sequence[Simulated], workers: int) -> Summary:
+def _summary(recipe: str, attack: str, found: Sequence[Simulated], workers: int, byzantine: int) -> Summary:
     accuracy = [_late_mean(each.accuracy) for each in found]
     success = [each.attack_success for each in found if each.attack_success is not None]
     attackers = len(found[0].attackers)
@@ -105,6 +108,8 @@ def _summary(recipe: str, attack: str, found: Sequence[Simulated], workers: int)
         recipe=recipe,
         attack=attack,
         seeds=len(found),
+        attackers=attackers,
+        byzantine=byzantine,
         accuracy=statistics.fmean(accuracy),
         spread=statistics.stdev(accuracy) if len(accuracy) > 1 else 0.0,
         worst_recall=statistics.fmean(_late_mean(each.worst_recall) for each in found),

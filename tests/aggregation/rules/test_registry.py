@@ -13,6 +13,11 @@ def test_a_recipe_is_named_in_the_order_of_its_parts() -> None:
     assert recipe_named("trimmed-mean", ["arc", "nnm"]).name == "arc+nnm+trimmed-mean"
 
 
+def test_pre_aggregation_may_stand_before_the_rule() -> None:
+    assert recipe_named("arc+nnm+trimmed-mean").name == "arc+nnm+trimmed-mean"
+    assert recipe_named("nnm+krum", ["arc"]).name == "arc+nnm+krum"
+
+
 @pytest.mark.parametrize(
     ("aggregator", "pre", "message"),
     [

@@ -1,0 +1,101 @@
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from fednet.aggregation.rules.registry import recipe_named
+from fednet.config import RunSettings, TrainingSettings, WorkerName
+from fednet.simulate.attacks import ATTACKS, attack_named
+from fednet.simulate.federation import Data, Simulated, VirtualFederation, World
+from tests.worker.fakes import TinyData, tiny_net
+
+CLASSES = ("dark", "bright")
+
+
+def hospital(seed: int) -> Data:
+    return lambda poison: TinyData(24, seed=seed)
+
+
+def world(workers: int, *, root: bool = False) -> World:
+    return World(
+        hospitals={WorkerName(f"client{number:02}"): hospital(number) for number in range(workers)},
+        test=TinyData(60, seed=99),
+        root=TinyData(24, seed=98) if root else None,
+        triggered=lambda attack: TinyData(20, seed=97) if attack.trigger else None,
+        new_model=tiny_net,
+        device=torch.device("cpu"),
+    )
+
+
+def simulated(
+    aggregator: str, attack: str | None, *, pre: Sequence[str] = (), workers: int = 7, **changes: Any
+) -> Simulated:
+    fields: dict[str, Any] = {
+        "model": "tiny",
+        "image_size": 16,
+        "classes": CLASSES,
+        "rounds": 3,
+        "workers": workers,
+        "byzantine": 2,
+        "quorum": workers,
+        "training": TrainingSettings(local_epochs=2, batch_size=8, learning_rate=0.1),
+    }
+    recipe = recipe_named(aggregator, pre)
+    attacked = attack_named(attack, classes=2) if attack else None
+    settings = RunSettings(**(fields | changes))
+    return VirtualFederation(world(workers, root=recipe.rule.needs_root), settings, recipe, attacked).run()
+
+
+def test_it_learns_what_the_hospitals_know() -> None:
+    found = simulated("multikrum", None)
+    assert found.accuracy[-1] > 0.8
+    assert found.attackers == []
+    assert [len(names) for names in found.honest_rejected] == [2, 2, 2]
+
+
+def test_the_last_f_by_name_attack_and_are_rejected() -> None:
+    found = simulated("multikrum", "sign-flip")
+    assert found.attackers == ["client05", "client06"]
+    assert found.attackers_selected == [0, 0, 0]
+    assert found.attackers_share == [0.0, 0.0, 0.0]
+    assert found.honest_rejected == [[], [], []]
+
+
+def test_plain_averaging_lets_them_in() -> None:
+    assert simulated("fedavg", "sign-flip").attackers_selected == [2, 2, 2]
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    assert simulated("nnm+trimmed-mean", "noise") == simulated("nnm+trimmed-mean", "noise")
+    assert simulated("krum", "noise", seed=1) != simulated("krum", "noise")
+
+
+def test_a_nan_is_rejected_and_the_run_goes_on() -> None:
+    found = simulated("multikrum", "nan")
+    assert found.parked is None
+    assert found.attackers_selected == [0, 0, 0]
+
+
+def test_one_colluder_too_many_is_beyond_the_guarantee_and_said_so() -> None:
+    found = simulated("krum", "colluders")
+    assert len(found.attackers) == 3, "f + 1"
+    assert "client04, client05, client06 sent the same update" in found.notes[0]
+    assert "beyond the guarantee" in found.notes[0]
+
+
+def test_the_tournament_names_its_winner_in_every_round() -> None:
+    found = simulated("tournament", "sign-flip")
+    assert all("won the tournament" in note for note in found.notes)
+    assert found.accuracy[-1] > 0.8
+
+
+@pytest.mark.parametrize("attack", [name for name in ATTACKS if name not in ("label-flip", "sample-lies", "backdoor")])
+def test_every_attack_on_updates_runs_to_the_end(attack: str) -> None:
+    found = simulated("nnm+multikrum", attack, rounds=1)
+    assert len(found.accuracy) == 1
+
+
+def test_a_backdoors_success_is_measured_on_triggered_images() -> None:
+    assert simulated("fedavg", "backdoor", rounds=1).attack_success is not None
+    assert simulated("fedavg", "sign-flip", rounds=1).attack_success is None
