@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from fednet.aggregation.reputation import Standing, standings
 from fednet.config import RunId, RunSettings
 from fednet.storage.atomic import publish, write_json
 from fednet.storage.store import CommittedRound, RunStore
@@ -69,9 +70,14 @@ class RunRecord:
             "run": self._run,
             "settings": self._settings.to_dict(),
             "best_round": best.round,
+            "standings": [asdict(each) for each in self.standings()],
             "rounds": [committed.document for committed in rounds],
         }
         write_json(self._folder / "history.json", history)
+
+    def standings(self) -> list[Standing]:
+        """Return how each worker fared over all committed rounds."""
+        return standings([committed.document["updates"] for committed in self._store.rounds()])
 
     def finish(self) -> None:
         """Publish the last round's model as `final.pth`."""

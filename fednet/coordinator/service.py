@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import torch
 
+from fednet.aggregation.reputation import warning
 from fednet.config import RunId, RunSettings, WorkerName
 from fednet.coordinator.aggregator import Combined, TrustIn, combine_updates
 from fednet.coordinator.desk import Desk, ModelOffer
@@ -297,6 +298,9 @@ class Coordinator:
         self._tell_workers(number, document)
         self._desk.end_round()
         self._reporter.round_committed(document)
+        for standing in await asyncio.to_thread(self._record.standings):
+            if text := warning(standing):
+                self._reporter.notice(f"Warning: {text}")
         self._desk.events.put_nowait(RoundCommitted())
 
     def _tell_workers(self, number: int, document: dict[str, Any]) -> None:

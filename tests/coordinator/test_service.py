@@ -80,6 +80,17 @@ async def test_a_round_is_explained_in_its_record(tmp_path: Path) -> None:
     assert document["updates"][4]["cosine"] < 0 < document["updates"][0]["cosine"]
 
 
+async def test_a_worker_that_is_always_rejected_is_warned_of(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, run_settings=settings(workers=5, byzantine=1, quorum=5, rounds=5))
+    liar = federation.worker(5, tamper=tamper_named("sign-flip", seed=0))
+    await federation.run(*(federation.worker(number) for number in (1, 2, 3, 4)), liar)
+    warnings = [text for text in federation.notes.notices if text.startswith("Warning")]
+    assert len(warnings) == 1
+    assert "client5 was rejected in each of its last 5 rounds" in warnings[0]
+    standings = json.loads((tmp_path / "run" / "history.json").read_text())["standings"]
+    assert {each["worker"]: each["rejected"] for each in standings}["client5"] == 5
+
+
 async def test_a_run_of_any_recipe_withstands_a_sign_flip(tmp_path: Path) -> None:
     changed = settings(workers=5, byzantine=1, quorum=5, aggregator="trimmed-mean", pre=("arc", "nnm"))
     federation = Federation(tmp_path, run_settings=changed)

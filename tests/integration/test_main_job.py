@@ -51,7 +51,9 @@ def wait_for(folder: Path, name: str, text: str, *, within_s: float = 60) -> Non
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a split of phantoms for three hospitals."""
     folder = tmp_path_factory.mktemp("site")
-    split = cli(folder, "split", "--phantoms", "--phantom-images", 200, "--phantom-size", 32, "--clients", 3)
+    split = cli(
+        folder, "split", "--phantoms", "--phantom-images", 200, "--phantom-size", 32, "--clients", 3, "--root", 20
+    )
     assert split.returncode == 0, split.stderr
     return folder
 
@@ -90,6 +92,20 @@ def test_two_commands_train_a_model_that_can_be_evaluated(site: Path) -> None:
         assert own.returncode == 0, own.stderr
     assert not list((site / "certs").glob("loopback-*")), "the loopback token must go with its coordinator"
     assert "Traceback" not in "".join(log.read_text() for log in site.glob("*.log"))
+
+
+def test_a_coordinator_with_a_root_of_trust_lets_rules_compete(site: Path) -> None:
+    history = finish(site, free_port(), "trusted", "--rounds", 1, "--aggregator", "tournament")
+    assert "won the tournament; losses on the root scans" in history["rounds"][0]["aggregation"]["note"]
+
+
+def test_a_rule_without_its_root_of_trust_is_refused(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "validation").symlink_to(site / "server_data" / "validation")
+    (tmp_path / "test").symlink_to(site / "server_data" / "test")
+    refused = cli(site, *start(site, free_port(), "untrusted", "--aggregator", "fltrust", "--data", tmp_path))
+    assert refused.returncode == 2
+    assert "split --root 160" in refused.stderr
+    assert not (site / "runs" / "untrusted").exists()
 
 
 def test_a_killed_coordinator_resumes_and_gives_the_same_model_bit_for_bit(site: Path) -> None:
