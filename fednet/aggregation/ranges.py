@@ -16,7 +16,7 @@ from fednet.aggregation.rows import ColumnsOf, Rows
 
 Result = TypeVar("Result")
 
-_RANGE_COLUMNS = 2**18
+_RANGE_COLUMNS = 2**17
 _MOST_BYTES = 2**29  # of all threads together, however many cores there are
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from fednet.commands.options import json_option
+from fednet.commands.options import device_option, json_option
+from fednet.errors import BadInput
 
 _NO_TRAINING = ("--image-size", "32", "--local-epochs", "0", "--pretrained", "no")
 
@@ -108,3 +109,79 @@ def _bare_tls(certs: Path, workers: int, nbytes: int, repeats: int) -> list[floa
         for client in clients:
             client.join(10)
             client.terminate()
+
+
+@command.command("krum")
+@click.option("--workers", default="10,32,100", show_default=True, help="How many updates: one run for each count.")
+@click.option(
+    "--dim",
+    type=click.IntRange(1, 2**33),
+    default=11_181_642,
+    show_default=True,
+    help="Numbers in an update; ResNet18.",
+)
+@device_option
+@click.option("--from-spool", is_flag=True, help="Updates on disk ($TMPDIR), read block by block; never all in memory.")
+@click.option("--repeats", type=click.IntRange(1, 1000), default=5, show_default=True, help="Of each measurement.")
+@json_option
+def bench_krum(workers: str, dim: int, device: str, from_spool: bool, repeats: int, as_json: bool) -> None:
+    """Distances and whole Multi-Krum, beside a bare matrix product and the loop over pairs (or a plain read)."""
+    from fednet.bench.krum import KrumBench, bench_in_memory
+    from fednet.bench.krum_spool import bench_from_spool
+    from fednet.worker.device import device_from
+
+    settings = KrumBench(workers=_counts(workers), dim=dim, device=device_from(device), repeats=repeats)
+    if from_spool:
+        document = bench_from_spool(settings, Path(tempfile.gettempdir()), notice=_on_stderr)
+    else:
+        document = bench_in_memory(settings, notice=_on_stderr)
+    if as_json:
+        click.echo(json.dumps(document))
+        return
+    _print_krum(document)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as exc:
+        raise BadInput(
+            "--workers", found=text, expected="whole numbers with commas between, such as 10,32,100"
+        ) from exc
+
+
+def _on_stderr(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _print_krum(document: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    settings = document["settings"]
+    keys = list(document["runs"][0]["seconds"])
+    limited = "limit" in document["runs"][0]
+    table = Table(title=f"Krum on {settings['dim']:,} numbers, {settings['device']}, updates from {settings['source']}")
+    for name in (
+        "n",
+        "f",
+        *(f"{key} s" for key in keys),
+        "ratio",
+        *(["limit ratio"] if limited else []),
+        "peak memory",
+    ):
+        table.add_column(name, justify="right")
+    for run in document["runs"]:
+        peak = ", ".join(
+            f"{run['peak_bytes'][key] / 2**20:.0f} MiB ({run['peak_share'][key]:.1%})" for key in run["peak_bytes"]
+        )
+        limits = [f"{run['limit_ratio']:.2f}"] if limited else []
+        times = (f"{run['seconds'][key]:.3f}" for key in keys)
+        table.add_row(str(run["workers"]), str(run["byzantine"]), *times, f"{run['ratio']:.2f}", *limits, peak)
+    Console().print(table)
+    for name in (*keys, "ratio", "peak_bytes"):
+        meaning = document["meaning"].get(
+            {"distances": "ours", "floor": "reference", "plain": "reference"}.get(name, name)
+        )
+        click.echo(f"{name}: {meaning}")
+    click.echo(f"machine: {', '.join(f'{key} {value}' for key, value in document['machine'].items())}")

@@ -1,0 +1,67 @@
+"""How much memory a piece of work takes beyond what was there when it began."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+_SAMPLE_S = 0.001
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+def available_bytes() -> int:
+    """Return how much memory this machine can still give."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable:")))
+    return _PAGE_BYTES * os.sysconf("SC_PHYS_PAGES")
+
+
+def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
+    """Run `work` and return its peak beyond the start: resident memory, or what CUDA's allocator gave out."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        torch.cuda.synchronize(device)
+        return int(torch.cuda.max_memory_allocated(device) - before)
+    return _resident_peak(work)
+
+
+def _resident_peak(work: Callable[[], object]) -> int:
+    _give_back()
+    before = _resident_bytes()
+    peak, done = before, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(_SAMPLE_S):
+            peak = max(peak, _resident_bytes())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        result = work()  # kept until the last look
+        peak = max(peak, _resident_bytes())
+        del result
+    finally:
+        done.set()
+        watcher.join()
+    return peak - before
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
+
+
+def _give_back() -> None:
+    """Hand freed memory back to the system: what an earlier run left would hide what this one takes."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
