@@ -11,6 +11,7 @@ import torch
 from fednet.aggregation.geometry import Geometry
 from fednet.aggregation.ranges import over_ranges
 from fednet.aggregation.rows import Rows
+from fednet.aggregation.team import ALONE, Team
 
 _CPU_BLOCK_BYTES = 2**22  # of one block: it stays in the processor's cache between reading and multiplying
 _CUDA_BLOCK_BYTES = 2**28
@@ -55,6 +56,7 @@ def geometry_of(
     scale: float = 1.0,
     norms: torch.Tensor | None = None,
     width: int | None = None,
+    team: Team = ALONE,
 ) -> tuple[Geometry, torch.Tensor]:
     """Return all rows and the origin as points, and the rows' norms  # (n,) float64: one pass over the data.
 
@@ -70,9 +72,11 @@ def geometry_of(
         return _products(columns, device, centre=centre, scale=scale, with_norms=norms is None, width=width)
 
     with _full_float32():
-        for its_products, its_squares in over_ranges(look, rows, device, room_bytes=_room_bytes(rows.count, width)):
+        room_bytes = _room_bytes(rows.count, width)
+        for its_products, its_squares in over_ranges(look, team.part(rows), device, room_bytes=room_bytes):
             products += its_products
             squares += its_squares
+    products, squares = team.added(products), team.added(squares)
     norms = squares.sqrt() / scale if norms is None else norms
     return Geometry.about(products / scale**2, norms, centre=centre), norms
 
@@ -106,7 +110,7 @@ def _pieces_of(block: torch.Tensor) -> Iterator[torch.Tensor]:
         yield block[None, :, full:]
 
 
-def row_norms(rows: Rows, device: torch.device, *, width: int | None = None) -> torch.Tensor:
+def row_norms(rows: Rows, device: torch.device, *, width: int | None = None, team: Team = ALONE) -> torch.Tensor:
     """Return every row's Euclidean norm  # (count,) float64 on the CPU; not finite where a coordinate is not."""
     width = width or block_width(rows.count, device)
 
@@ -118,9 +122,9 @@ def row_norms(rows: Rows, device: torch.device, *, width: int | None = None) -> 
         return squares.cpu()
 
     total = torch.zeros(rows.count, dtype=torch.float64)
-    for squares in over_ranges(look, rows, device, room_bytes=_room_bytes(rows.count, width)):
+    for squares in over_ranges(look, team.part(rows), device, room_bytes=_room_bytes(rows.count, width)):
         total += squares
-    return total.sqrt()
+    return team.added(total).sqrt()
 
 
 def first_norms(rows: Rows, device: torch.device) -> torch.Tensor:

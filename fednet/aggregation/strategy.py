@@ -16,6 +16,7 @@ from fednet.aggregation.recipe import Recipe
 from fednet.aggregation.rows import ChosenRows, Rows, StackedRows, TensorRows
 from fednet.aggregation.rules.rule import Context, Plan, Root
 from fednet.aggregation.survey import Survey, survey
+from fednet.aggregation.team import ALONE, Team
 from fednet.config import WorkerName
 from fednet.errors import AggregationError
 
@@ -75,17 +76,19 @@ def aggregate(
     device: torch.device,
     seed: int = 0,
     trust: Trust | None = None,
+    team: Team = ALONE,
 ) -> Outcome:
     """Combine a round's updates (`rows`  # n parameter deltas; `buffers`: each worker's BatchNorm statistics).
 
-    The result does not depend on the order of the arguments: everything is arranged by worker name first. Raises
+    The result does not depend on the order of the arguments: everything is arranged by worker name first. Of a `team`
+    every process calls this with the same updates, and gets the same. Raises
     `AggregationError` when more than f updates are faulty, or too few are left for the recipe.
     """
     order = sorted(range(len(updates)), key=lambda index: updates[index].worker)
     updates = [updates[index] for index in order]
     buffers = [buffers[index] for index in order]
     rows = ChosenRows(rows, order)
-    found = survey(rows if trust is None else StackedRows(rows, TensorRows(trust.update[None])), device)
+    found = survey(rows if trust is None else StackedRows(rows, TensorRows(trust.update[None])), device, team=team)
     norms = found.norms[: len(updates)]
     complaints = faults(norms, [update.samples for update in updates], buffers)
     sound = [index for index, complaint in enumerate(complaints) if complaint is None]
@@ -93,7 +96,7 @@ def aggregate(
     shortfall = recipe.shortfall(len(sound), byzantine)
     if shortfall is not None:
         raise AggregationError(f"{shortfall} sound ones left")
-    work = _Work(ChosenRows(rows, sound), [buffers[index] for index in sound], byzantine, device)
+    work = _Work(ChosenRows(rows, sound), [buffers[index] for index in sound], byzantine, device, team)
     claims = torch.tensor([float(updates[index].samples) for index in sound], dtype=torch.float64)
     geometry, root = _geometry(found, sound, has_root=trust is not None)
     plan = recipe.plan(
@@ -142,16 +145,22 @@ class _Work:
     """Makes steps and statistics of one round's sound updates."""
 
     def __init__(
-        self, rows: Rows, buffers: Sequence[Mapping[str, torch.Tensor]], byzantine: int, device: torch.device
+        self,
+        rows: Rows,
+        buffers: Sequence[Mapping[str, torch.Tensor]],
+        byzantine: int,
+        device: torch.device,
+        team: Team,
     ) -> None:
         self._rows, self._buffers = rows, buffers
-        self._byzantine, self._device = byzantine, device
+        self._byzantine, self._device, self._team = byzantine, device, team
 
     def step(self, plan: Plan) -> torch.Tensor:
         """Return the planned step  # (d,) float32."""
-        if plan.reduce is None:
-            return weighted_sum(self._rows, plan.weights[0], self._device)
-        return reduced(self._rows, plan.weights, plan.reduce, self._device)
+        reduce, device = plan.reduce, self._device
+        if reduce is None:
+            return self._team.whole(lambda rows: weighted_sum(rows, plan.weights[0], device), self._rows)
+        return self._team.whole(lambda rows: reduced(rows, plan.weights, reduce, device), self._rows)
 
     def statistics(self, plan: Plan) -> dict[str, torch.Tensor]:
         """Return the BatchNorm statistics that go with it."""

@@ -21,17 +21,18 @@ from fednet.aggregation.blocks import (
 )
 from fednet.aggregation.geometry import Geometry
 from fednet.aggregation.rows import ChosenRows, Rows
+from fednet.aggregation.team import ALONE, Team
 
 
 class Survey:
     """What one pass has found."""
 
-    def __init__(self, rows: Rows, device: torch.device, *, width: int | None) -> None:
-        self._rows, self._device, self._width = rows, device, width
+    def __init__(self, rows: Rows, device: torch.device, *, width: int | None, team: Team) -> None:
+        self._rows, self._device, self._width, self._team = rows, device, width, team
         self._centre = median_row(first_norms(rows, device))  # of a guess: the whole norms are not known yet
-        self._whole, self.norms = geometry_of(rows, device, centre=self._centre, width=width)
+        self._whole, self.norms = geometry_of(rows, device, centre=self._centre, width=width, team=team)
         if not are_plain(self.norms):
-            self.norms = row_norms(rows, device, width=width)
+            self.norms = row_norms(rows, device, width=width, team=team)
 
     def geometry_of(self, chosen: Sequence[int]) -> Geometry:
         """Return where some of the updates lie, all of them finite."""
@@ -43,7 +44,9 @@ class Survey:
             return Geometry.of(torch.zeros(len(norms), 1))  # nobody moved: there is nothing to look at again
         rows, centre = ChosenRows(self._rows, chosen), median_row(norms)
         scale = scale_for(float(norms[centre]))
-        geometry, _ = geometry_of(rows, self._device, centre=centre, scale=scale, norms=norms, width=self._width)
+        geometry, _ = geometry_of(
+            rows, self._device, centre=centre, scale=scale, norms=norms, width=self._width, team=self._team
+        )
         return geometry
 
     def _is_far(self, found: Geometry, chosen: Sequence[int]) -> bool:
@@ -52,6 +55,6 @@ class Survey:
         return is_far(list(chosen).index(self._centre), found)
 
 
-def survey(rows: Rows, device: torch.device, *, width: int | None = None) -> Survey:
+def survey(rows: Rows, device: torch.device, *, width: int | None = None, team: Team = ALONE) -> Survey:
     """Look at all updates once; their norms are exact, not finite where a coordinate is not."""
-    return Survey(rows, device, width=width)
+    return Survey(rows, device, width=width, team=team)
