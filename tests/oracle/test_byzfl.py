@@ -104,7 +104,7 @@ def test_multikrum_of_the_same_f_selects_the_same_where_attackers_stand_out(n: i
 
 
 def test_which_neighbours_count_decides_who_wins() -> None:
-    # n = 5, f = 1: with Blanchard's two neighbours the middle of the three wins, with ByzFL's three the one nearest to 5
+    # n = 5, f = 1: with Blanchard's two neighbours the middle of the three wins, with ByzFL's three the one next to 5
     line = torch.tensor([[0.0], [0.1], [0.2], [5.0], [100.0]])
     assert torch.equal(ours("krum", line, 1), line[1])
     assert byzfl.Krum(1)(as_theirs(line)) == as_theirs(line)[2]
