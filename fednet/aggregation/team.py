@@ -30,6 +30,12 @@ class Team:
             torch.distributed.all_reduce(part)
         return part
 
+    def told(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the first process's tensor in all of them; the others' is overwritten."""
+        if self.size > 1:
+            torch.distributed.broadcast(tensor, src=0)
+        return tensor
+
     def whole(self, work: Callable[[Rows], torch.Tensor], rows: Rows) -> torch.Tensor:
         """Return `work(rows)`  # (width,) float32, each process having worked on its own columns."""
         if self.size == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -155,7 +156,8 @@ def start(
         serve_run(settings, options, console)
     finally:
         console.close()
-    _summarise(folder, as_json=as_json)
+    if int(os.environ.get("RANK", "0")) == 0:  # of torchrun's processes the first one served
+        _summarise(folder, as_json=as_json)
 
 
 def _byzantine(text: str, *, workers: int, recipe: Recipe) -> int:

@@ -12,9 +12,11 @@ from pathlib import Path
 import torch
 
 from fednet import __version__
+from fednet.aggregation.team import Team
 from fednet.commands import wiring
 from fednet.config import RunId, RunSettings
-from fednet.coordinator.aggregator import TrustIn
+from fednet.coordinator.aggregator import TrustIn, help_aggregate
+from fednet.coordinator.crew import dismiss, join_team
 from fednet.coordinator.record import RunRecord
 from fednet.coordinator.service import Coordinator, Judge
 from fednet.errors import BadInput
@@ -52,8 +54,25 @@ class ServingOptions:
 
 
 def serve_run(settings: RunSettings, options: ServingOptions, console: RunConsole) -> None:
-    """Serve a run, new or resumed, until it has finished. Raises `BadInput` before anything is written."""
+    """Serve a run, new or resumed, until it has finished. Raises `BadInput` before anything is written.
+
+    Of several processes under torchrun the first serves, the others help it aggregate.
+    """
     device = device_from(options.device)
+    team = join_team()
+    if team.rank > 0:
+        network = wiring.new_model(settings.model, seed=0, pretrained="no", weights=None, notice=console.notice)
+        help_aggregate(team, manifest=wiring.manifest_for(network), settings=settings, device=device)
+        return
+    try:
+        _serve_first(settings, options, console, device, team)
+    finally:
+        dismiss(team)
+
+
+def _serve_first(
+    settings: RunSettings, options: ServingOptions, console: RunConsole, device: torch.device, team: Team
+) -> None:
     _check_folder(options)
     network = wiring.new_model(
         settings.model,
@@ -80,7 +99,7 @@ def serve_run(settings: RunSettings, options: ServingOptions, console: RunConsol
     try:
         store = RunStore(options.folder)
         asyncio.run(
-            _serve(settings, options, console, listener, address, store, manifest, flat, judge, device, trust_in)
+            _serve(settings, options, console, listener, address, store, manifest, flat, judge, device, trust_in, team)
         )
     finally:
         listener.close()
@@ -129,6 +148,7 @@ async def _serve(
     judge: Judge,
     device: torch.device,
     trust_in: TrustIn | None,
+    team: Team,
 ) -> None:
     writer = wiring.CheckpointWriter(settings, manifest)
     if options.resume:
@@ -147,6 +167,7 @@ async def _serve(
         device=device,
         grace_s=options.grace_s,
         trust_in=trust_in,
+        team=team,
     )
     now = datetime.now(UTC)
     authority = open_or_create_authority(options.certs, now=now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,10 +13,13 @@ import torch
 
 from fednet.aggregation.rules.registry import recipe_named
 from fednet.aggregation.strategy import Outcome, Trust, UpdateFacts, aggregate
+from fednet.aggregation.team import ALONE, Team
 from fednet.config import RunSettings, WorkerName, derived_seed
+from fednet.coordinator.crew import announce, awaited, shared_trust
 from fednet.coordinator.desk import DeliveredUpdate
+from fednet.errors import AggregationError
 from fednet.storage.spool import SpoolRows, read_spooled
-from fednet.tensors import Manifest, applied, buffer_views
+from fednet.tensors import Manifest, applied, buffer_views, empty_flat
 
 TrustIn = Callable[[torch.Tensor, int], Trust]
 """The coordinator's own root of trust for a round: of (global model  # uint8 flat, round)."""
@@ -74,13 +78,19 @@ def combine_updates(
     round_number: int,
     device: torch.device,
     trust_in: TrustIn | None = None,
+    team: Team = ALONE,
 ) -> Combined:
     """Return the new global model (a new buffer; `base`  # (total_bytes,) uint8 is not changed).
 
     Updates are read in the order of their workers' names. Raises `AggregationError` when they cannot be aggregated
     safely, `StorageError` when one cannot be read.
-    safely, `StorageError` when one cannot be read.
+    safely, `StorageError` when one cannot be read. The first process of a `team` tells the others what to do here.
     """
+    if team.rank == 0:
+        announce(team, round_number, updates)
+    trust = None if trust_in is None else trust_in(base, round_number)
+    if team.size > 1 and recipe_named(settings.aggregator, settings.pre).rule.needs_root:
+        trust = shared_trust(team, trust, width=manifest.parameter_count)
     workers = sorted(updates)
     paths = [updates[worker].path for worker in workers]
     rows = SpoolRows(paths, width=manifest.parameter_count)
@@ -93,7 +103,8 @@ def combine_updates(
             byzantine=settings.byzantine,
             device=device,
             seed=derived_seed(settings.seed, "aggregation", round_number),
-            trust=None if trust_in is None else trust_in(base, round_number),
+            trust=trust,
+            team=team,
         )
     finally:
         rows.close()
@@ -104,6 +115,17 @@ def _buffers(path: Path, manifest: Manifest) -> dict[str, torch.Tensor]:
     tail = torch.empty(manifest.total_bytes - manifest.buffers_start, dtype=torch.uint8)
     read_spooled(path, tail, offset=manifest.buffers_start)
     return buffer_views(tail, manifest)
+
+
+def help_aggregate(team: Team, *, manifest: Manifest, settings: RunSettings, device: torch.device) -> None:
+    """Be one of the processes that help the first: aggregate its rounds until it says that they are over."""
+    nothing = empty_flat(manifest)
+    while (task := awaited(team)) is not None:
+        number, updates = task
+        with contextlib.suppress(AggregationError):  # the first process meets the same, and says so
+            combine_updates(
+                nothing, updates, manifest=manifest, settings=settings, round_number=number, device=device, team=team
+            )
 
 
 def _finite(value: float | None) -> float | None:

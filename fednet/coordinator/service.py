@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from fednet.aggregation.reputation import warning
+from fednet.aggregation.team import ALONE, Team
 from fednet.config import RunId, RunSettings, WorkerName
 from fednet.coordinator.aggregator import Combined, TrustIn, combine_updates
 from fednet.coordinator.desk import Desk, ModelOffer
@@ -85,6 +86,7 @@ class Coordinator:
         device: torch.device,
         grace_s: float = GRACE_S,
         trust_in: TrustIn | None = None,
+        team: Team = ALONE,
     ) -> None:
         """`model` is the flat global model (uint8) that the next round starts from."""
         loop = asyncio.get_running_loop()
@@ -106,6 +108,7 @@ class Coordinator:
         self._reporter = reporter
         self._device = device
         self._trust_in = trust_in
+        self._team = team
         self._sessions: dict[WorkerName, Session] = {}
         self._combined: Combined | None = None
         self._judgement: dict[str, Any] = {}
@@ -273,6 +276,7 @@ class Coordinator:
                 round_number=number,
                 device=self._device,
                 trust_in=self._trust_in,
+                team=self._team,
             )
         except AggregationError as exc:
             desk.events.put_nowait(AggregationFailed(str(exc)))

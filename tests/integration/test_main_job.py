@@ -99,6 +99,24 @@ def test_a_coordinator_with_a_root_of_trust_lets_rules_compete(site: Path) -> No
     assert "won the tournament; losses on the root scans" in history["rounds"][0]["aggregation"]["note"]
 
 
+def test_two_coordinator_processes_aggregate_as_one_would(site: Path) -> None:
+    port = free_port()
+    whole = finish(site, port, "one", "--rounds", 1, "--aggregator", "tournament")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, str(ROOT / "cli.py"), *map(str, start(site, port, "two", "--rounds", 1))]
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context((site / "two.log").open("wb"))
+        process = subprocess.Popen([*command, "--aggregator", "tournament"], cwd=site, stdout=log, stderr=log)
+        stack.callback(process.kill)
+        for number in (1, 2, 3):
+            stack.enter_context(running(site, f"two-{number}", *join(port, number)))
+        assert process.wait(120) == 0, (site / "two.log").read_text()
+    shared = json.loads((site / "runs" / "two" / "history.json").read_text())
+    assert shared["rounds"][0]["test"]["accuracy"] == pytest.approx(whole["rounds"][0]["test"]["accuracy"], abs=0.05)
+    notes = [each["rounds"][0]["aggregation"]["note"].split(" won")[0] for each in (whole, shared)]
+    assert notes[0] == notes[1]
+
+
 def test_a_rule_without_its_root_of_trust_is_refused(site: Path, tmp_path: Path) -> None:
     (tmp_path / "validation").symlink_to(site / "server_data" / "validation")
     (tmp_path / "test").symlink_to(site / "server_data" / "test")

@@ -1,0 +1,79 @@
+"""A coordinator of several processes (`torchrun`): the first one serves, all of them aggregate.
+
+What the first tells the others is JSON in tensors over torch.distributed (gloo): the round and where its updates lie,
+on a disk that all can read. Each then runs the same aggregation over its own columns.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+
+from fednet.aggregation.strategy import Trust
+from fednet.aggregation.team import ALONE, Team
+from fednet.config import WorkerName
+from fednet.coordinator.desk import DeliveredUpdate
+
+log = logging.getLogger(__name__)
+
+_WAITS = datetime.timedelta(days=365)  # the others hear nothing while hospitals train
+
+
+def join_team() -> Team:
+    """Return this process's place among those that torchrun has started, or `ALONE`."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return ALONE
+    torch.distributed.init_process_group("gloo", timeout=_WAITS)
+    return Team(rank=torch.distributed.get_rank(), size=size)
+
+
+def announce(team: Team, round_number: int, updates: Mapping[WorkerName, DeliveredUpdate]) -> None:
+    """Tell the others which updates to aggregate now."""
+    described = {worker: asdict(update) | {"path": str(update.path)} for worker, update in updates.items()}
+    _tell(team, {"round": round_number, "updates": described})
+
+
+def dismiss(team: Team) -> None:
+    """Tell the others that the run is over for them."""
+    _tell(team, {})
+
+
+def awaited(team: Team) -> tuple[int, dict[WorkerName, DeliveredUpdate]] | None:
+    """Return (round, its updates) when the first process announces one; None when it dismisses us."""
+    size = team.told(torch.zeros(1, dtype=torch.int64))
+    document: dict[str, Any] = json.loads(bytes(team.told(torch.zeros(int(size), dtype=torch.uint8)).tolist()))
+    if not document:
+        return None
+    updates = {
+        WorkerName(worker): DeliveredUpdate(**each | {"path": Path(each["path"])})
+        for worker, each in document["updates"].items()
+    }
+    return document["round"], updates
+
+
+def shared_trust(team: Team, own: Trust | None, *, width: int) -> Trust:
+    """Return the first process's trust for all of them: `own` is given there alone."""
+    update = team.told(torch.zeros(width) if own is None else own.update.clone())
+
+    def loss(step: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> float:
+        found = 0.0 if own is None else own.loss(step, buffers)
+        return float(team.told(torch.tensor([found], dtype=torch.float64)))
+
+    return Trust(update=update, loss=loss)
+
+
+def _tell(team: Team, document: dict[str, Any]) -> None:
+    if team.size > 1:
+        content = torch.tensor(list(json.dumps(document).encode()), dtype=torch.uint8)
+        team.told(torch.tensor([len(content)]))
+        team.told(content)
