@@ -41,7 +41,7 @@ def blocks(rows: Rows, device: torch.device, *, width: int | None = None) -> Ite
     A block is valid until the next one is asked for.
     """
     width = min(width or block_width(rows.count, device), max(1, rows.width))
-    staging = _CudaStaging(rows.count * width, device) if device.type == "cuda" else _CpuStaging(rows.count * width)
+    staging = _staging(rows, rows.count * width, device)
     for start in range(0, rows.width, width):
         stop = min(start + width, rows.width)
         buffer = staging.buffer(rows.count * (stop - start)).view(rows.count, stop - start)
@@ -225,6 +225,23 @@ def _is_choice(weights: torch.Tensor) -> bool:
     return bool(((weights != 0).sum(dim=1) == 1).all()) and bool((weights.sum(dim=1) == 1).all())
 
 
+def _staging(rows: Rows, numel: int, device: torch.device) -> _CpuStaging | _CudaStaging | _NoStaging:
+    if device.type != "cuda":
+        return _CpuStaging(numel)
+    nothing = rows.block(0, 0, torch.empty(rows.count, 0))
+    return _NoStaging() if nothing.is_cuda else _CudaStaging(numel, device)
+
+
+class _NoStaging:
+    """For rows that lie on the device already: pinning memory that nobody fills would take longer than to multiply."""
+
+    def buffer(self, numel: int) -> torch.Tensor:
+        return torch.empty(numel, device="meta")
+
+    def bring(self, block: torch.Tensor) -> torch.Tensor:
+        return block
+
+
 class _CpuStaging:
     """One buffer that blocks are read into; what is in memory already needs none."""
 
@@ -254,8 +271,6 @@ class _CudaStaging:
         return self._buffers[self._turn][:numel]
 
     def bring(self, block: torch.Tensor) -> torch.Tensor:
-        if block.is_cuda:
-            return block
         compute = torch.cuda.current_stream(self._device)
         with torch.cuda.stream(self._copies):
             brought = block.to(self._device, non_blocking=True)
