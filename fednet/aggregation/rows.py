@@ -40,6 +40,19 @@ class TensorRows:
         return self._matrix[:, start:stop]
 
 
+class SeparateRows:
+    """Rows that are in memory, each on its own: what virtual hospitals have trained, never copied into one matrix."""
+
+    def __init__(self, rows: Sequence[torch.Tensor]) -> None:
+        """`rows`  # n of (d,) float32, on the CPU."""
+        self._rows = list(rows)
+        self.count, self.width = len(self._rows), len(self._rows[0])
+
+    def block(self, start: int, stop: int, staging: torch.Tensor) -> torch.Tensor:
+        """Copy the columns into `staging`."""
+        return torch.stack([row[start:stop] for row in self._rows], out=staging)
+
+
 class ChosenRows:
     """Some rows of others, in a given order."""
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fednet.aggregation.recipe import Recipe
-from fednet.aggregation.rows import TensorRows
+from fednet.aggregation.rows import SeparateRows
 from fednet.aggregation.strategy import Outcome, Trust, UpdateFacts, aggregate
 from fednet.config import RunSettings, WorkerName, derived_seed
 from fednet.coordinator.round import (
@@ -127,7 +127,7 @@ class VirtualFederation:
         submissions = self._submissions(number)
         self._outcome = aggregate(
             [UpdateFacts(name, submissions[name].samples) for name in workers],
-            TensorRows(torch.stack([submissions[name].delta for name in workers])),
+            SeparateRows([submissions[name].delta for name in workers]),
             [submissions[name].buffers for name in workers],
             recipe=self._recipe,
             byzantine=self._settings.byzantine,

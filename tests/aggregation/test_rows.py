@@ -1,6 +1,6 @@
 import torch
 
-from fednet.aggregation.rows import ChosenRows, ColumnsOf, StackedRows, TensorRows
+from fednet.aggregation.rows import ChosenRows, ColumnsOf, SeparateRows, StackedRows, TensorRows
 
 
 def test_chosen_rows_come_in_the_given_order() -> None:
@@ -18,6 +18,11 @@ def test_a_range_of_columns_is_a_matrix_of_its_own() -> None:
     rows = ColumnsOf(TensorRows(torch.arange(12.0).view(3, 4)), 1, 4)
     assert rows.width == 3
     assert rows.block(0, 2, torch.empty(3, 2)).tolist() == [[1.0, 2.0], [5.0, 6.0], [9.0, 10.0]]
+
+
+def test_separate_rows_are_brought_together_by_columns() -> None:
+    rows = SeparateRows(list(torch.arange(12.0).view(3, 4)))
+    assert rows.block(1, 3, torch.empty(3, 2)).tolist() == [[1.0, 2.0], [5.0, 6.0], [9.0, 10.0]]
 
 
 def test_rows_are_stacked() -> None:
