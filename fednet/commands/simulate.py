@@ -76,7 +76,7 @@ def command(
 
     Under `torchrun --nproc-per-node N cli.py simulate --out DIR ...` the grid's cells spread over N processes.
     """
-    from fednet.simulate.grid import ResultFolder, cells_of, robustness, summaries
+    from fednet.simulate.grid import ResultFolder, cells_of, summaries
 
     rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if ranks > 1 and out is None:
@@ -135,22 +135,32 @@ def command(
     if rank != 0:
         return
     grid.await_all(cells)
-    found = summaries(list(named), list(known), seeds, workers=workers, byzantine=tolerated, find=results.find)
-    lines = [asdict(each) for each in robustness(found)]
-    document = {
-        "settings": described,
-        "seeds": seeds,
-        "cells": [asdict(each) for each in found],
-        "rules": lines,
-    }
+    _report(
+        summaries(list(named), list(known), seeds, workers=workers, byzantine=tolerated, find=results.find),
+        described | {"seeds": seeds},
+        folder=folder,
+        picture=(plot or folder) / "simulate.png",
+        as_json=as_json,
+    )
+
+
+def _report(found: list[Summary], described: dict[str, Any], *, folder: Path, picture: Path, as_json: bool) -> None:
+    """Write and draw what was found, and print it."""
     from fednet.reporting.pictures import draw_grid
+    from fednet.simulate.grid import robustness
     from fednet.storage.atomic import write_json
 
+    lines = [asdict(each) for each in robustness(found)]
+    document = {"settings": described, "cells": [asdict(each) for each in found], "rules": lines}
     write_json(folder / "simulate.json", document)
-    picture = (plot or folder) / "simulate.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
-    accuracy = {(each.recipe, each.attack): each.accuracy for each in found}
-    draw_grid(picture, accuracy, rows=list(named), columns=list(known), title="Accuracy on the unseen test set")
+    draw_grid(
+        picture,
+        {(each.recipe, each.attack): each.accuracy for each in found},
+        rows=list(dict.fromkeys(each.recipe for each in found)),
+        columns=list(dict.fromkeys(each.attack for each in found)),
+        title="Accuracy on the unseen test set",
+    )
     if as_json:
         click.echo(json.dumps(document))
         return

@@ -86,7 +86,7 @@ class Grid:
                 alpha=self.alpha,
                 seed=settings.seed,
                 test_from="published" if self.dataset is None else "resplit",
-                root=self.root if has_root else 0,
+                root=self.root,  # also where no rule asks for it: grids of one folder have the same hospitals
             )
             make_split(folder, self.dataset, split, image_size=settings.image_size)
         while not (folder / "split.json").exists():
