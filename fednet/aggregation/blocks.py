@@ -15,8 +15,8 @@ from fednet.aggregation.team import ALONE, Team
 
 _CPU_BLOCK_BYTES = 2**22  # of one block: it stays in the processor's cache between reading and multiplying
 _CUDA_BLOCK_BYTES = 2**28
-_SUMMED_COLUMNS = 2**17  # of a block that is only summed on a CPU: a call costs microseconds, however short the row
-_SUMMED_BYTES = 2**24  # of it, however many rows
+_WIDE_COLUMNS = 2**17  # read at once for a CPU: a call costs microseconds, a read from disk more, however short the row
+_WIDE_BYTES = 2**24  # of all rows together
 # More float32 products in one sum cost digits (3e-7 at 2^14, 2e-5 at 2^18, n = 10); many short products side by side
 # keep all cores busy; and from disk this is still a read of 16 KiB a row.
 _PIECE_COLUMNS = 2**12
@@ -33,6 +33,14 @@ def block_width(count: int, device: torch.device) -> int:
     block_bytes = _CUDA_BLOCK_BYTES if device.type == "cuda" else _CPU_BLOCK_BYTES
     pieces = block_bytes // (4 * max(1, count) * _PIECE_COLUMNS)
     return max(1, pieces) * _PIECE_COLUMNS
+
+
+def _wide_width(count: int, device: torch.device) -> int:
+    """Return how many columns are read at once by a pass that looks at them one block, or one row, after another."""
+    whole = block_width(count, device)
+    if device.type == "cuda":
+        return whole
+    return max(1, min(_WIDE_COLUMNS, _WIDE_BYTES // (4 * max(1, count))) // whole) * whole
 
 
 def blocks(rows: Rows, device: torch.device, *, width: int | None = None) -> Iterator[tuple[int, torch.Tensor]]:
@@ -64,7 +72,7 @@ def geometry_of(
     (a power of two), and centred on the row `centre`: that keeps the digits of distances between updates that lie
     close together, and changes no distance. Norms that are known already are taken as they are.
     """
-    width = width or block_width(rows.count, device)
+    width = width or _wide_width(rows.count, device)
     products = torch.zeros(rows.count, rows.count, dtype=torch.float64)
     squares = torch.zeros(rows.count, dtype=torch.float64)
 
@@ -88,9 +96,10 @@ def _products(
     count = rows.count
     products = torch.zeros(count, count, dtype=torch.float64, device=device)
     squares = torch.zeros(count, dtype=torch.float64, device=device)
-    work = torch.empty(count * min(width, rows.width), device=device)
+    at_once = block_width(count, device)
+    work = torch.empty(count * min(at_once, rows.width), device=device)
     for _, block in blocks(rows, device, width=width):
-        for pieces in _pieces_of(block):
+        for pieces in _pieces_of(block, at_once):
             room = work[: pieces.numel()].view(pieces.shape)
             scaled = pieces if scale == 1.0 else torch.mul(pieces, scale, out=room)
             if with_norms:
@@ -100,14 +109,16 @@ def _products(
     return products.cpu(), squares.cpu()
 
 
-def _pieces_of(block: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Yield all columns of a block as views  # (pieces, n, columns of a piece): the full pieces, then what is left."""
-    full = block.shape[1] - block.shape[1] % _PIECE_COLUMNS
-    if full:
-        pieces = full // _PIECE_COLUMNS
-        yield torch.unflatten(block[:, :full], 1, (pieces, _PIECE_COLUMNS)).transpose(0, 1)
-    if full < block.shape[1]:
-        yield block[None, :, full:]
+def _pieces_of(block: torch.Tensor, at_once: int) -> Iterator[torch.Tensor]:
+    """Yield all columns of a block as views  # (pieces, n, columns of a piece), at most `at_once` columns in each."""
+    for start in range(0, block.shape[1], at_once):
+        part = block[:, start : start + at_once]
+        count, rest = divmod(part.shape[1], _PIECE_COLUMNS)
+        if count:
+            full = part[:, : count * _PIECE_COLUMNS]
+            yield torch.unflatten(full, 1, (count, _PIECE_COLUMNS)).transpose(0, 1)
+        if rest:
+            yield part[None, :, count * _PIECE_COLUMNS :]
 
 
 def row_norms(rows: Rows, device: torch.device, *, width: int | None = None, team: Team = ALONE) -> torch.Tensor:
@@ -175,7 +186,7 @@ def weighted_sum(
 
     Rows are added in float64 in their order, one after another: the bits do not depend on how many threads there are.
     """
-    width = width or _summed_width(rows.count, device)
+    width = width or _wide_width(rows.count, device)
     total = torch.empty(rows.width, dtype=torch.float32)
     used = [(index, value) for index, value in enumerate(coefficients.tolist()) if value != 0.0]
 
@@ -189,11 +200,6 @@ def weighted_sum(
     for _ in over_ranges(add, rows, device, room_bytes=_room_bytes(rows.count, width)):
         pass
     return total
-
-
-def _summed_width(count: int, device: torch.device) -> int:
-    whole = block_width(count, device)
-    return whole if device.type == "cuda" else max(whole, min(_SUMMED_COLUMNS, _SUMMED_BYTES // (4 * max(1, count))))
 
 
 def reduced(
