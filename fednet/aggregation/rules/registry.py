@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -56,7 +57,7 @@ def recipe_named(aggregator: str, pre: Sequence[str] = ()) -> Recipe:
 
     `pre` may also stand before the rule, as in `arc+nnm+trimmed-mean`. A tournament composes its candidates itself.
     """
-    *before, last = aggregator.split("+")
+    *before, last = re.split(r"\+(?=[a-z])", aggregator)  # not that of 1e+06
     rule = _made(RULES, last, option="--aggregator")
     mixings = tuple(_made(MIXINGS, text, option="--pre") for text in (*pre, *before))
     if mixings and rule.name == "tournament":

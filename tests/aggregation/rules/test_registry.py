@@ -16,6 +16,7 @@ def test_a_recipe_is_named_in_the_order_of_its_parts() -> None:
 def test_pre_aggregation_may_stand_before_the_rule() -> None:
     assert recipe_named("arc+nnm+trimmed-mean").name == "arc+nnm+trimmed-mean"
     assert recipe_named("nnm+krum", ["arc"]).name == "arc+nnm+krum"
+    assert recipe_named("norm-clipping:tau=1e+06+krum").name == "norm-clipping+krum"
 
 
 @pytest.mark.parametrize(
