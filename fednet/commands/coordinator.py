@@ -172,9 +172,12 @@ def _byzantine(text: str, *, workers: int, recipe: Recipe) -> int:
     byzantine = int(text)
     if byzantine and not recipe.rule.tolerates:
         raise BadInput(f"--byzantine {text}", found=f"{recipe.name}, which tolerates nobody", todo="choose multikrum")
-    if shortfall := recipe.shortfall(workers, byzantine):
+    if recipe.shortfall(workers, byzantine):
         raise BadInput(
-            f"--byzantine {text}", found=f"{workers} workers", expected=shortfall, todo="more --workers or a smaller f"
+            f"--byzantine {text}",
+            found=f"{workers} workers",
+            expected=f"at least {recipe.fewest(byzantine)} workers: the condition of {recipe.name} for f = {byzantine}",
+            todo="raise --workers or lower --byzantine",
         )
     return byzantine
 
