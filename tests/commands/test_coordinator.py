@@ -15,7 +15,7 @@ from tests.commands.running import run
         ),
         (
             ["--pre", "bucketing", "--workers", "7", "--byzantine", "1"],
-            "multikrum needs 5 updates for f = 1, there are 4",
+            "at least 9 workers: the condition of bucketing+multikrum",
         ),
         (["--aggregator", "fedavg", "--byzantine", "1"], "fedavg, which tolerates nobody"),
         (["--workers", "5", "--quorum", "4"], "--quorum; found 4; expected at least 5"),
