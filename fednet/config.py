@@ -71,6 +71,8 @@ class RunSettings:
     aggregator: str = "multikrum"  # a rule's name, with its parameters
     pre: tuple[str, ...] = ()  # pre-aggregation before the rule, in order
     quorum: int = 1  # fewest updates a round may be aggregated from
+    reputation_window: int = 5  # rounds that a worker is judged by: of five rejections in a row chance is no cause
+    quarantine: int = 0  # rejections among these from which a worker is left out, f workers at most; 0: never
     deadline_s: float = 3600.0  # from the start of a round
     patience_s: float = 3600.0  # how long a round may stay below its quorum, past the deadline, before it parks
     seed: int = 0
@@ -93,6 +95,15 @@ class RunSettings:
             "--quorum",
             found=self.quorum,
             expected=f"{fewest} to {self.workers} (2f + 3 up to the number of workers)",
+        )
+        require(
+            1 <= self.reputation_window <= 1000, "--window", found=self.reputation_window, expected="1 to 1000 rounds"
+        )
+        require(
+            0 <= self.quarantine <= self.reputation_window,
+            "--quarantine",
+            found=self.quarantine,
+            expected=f"0 (nobody) to {self.reputation_window} (--window)",
         )
         _require_number("--deadline", self.deadline_s, low=0.0, high=30 * 86400.0, low_open=True)
         _require_number("--patience", self.patience_s, low=0.0, high=365 * 86400.0)

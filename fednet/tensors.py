@@ -128,6 +128,15 @@ def pack(state: State, manifest: Manifest) -> torch.Tensor:
     return flat
 
 
+def pack_parameters(tensors: State, manifest: Manifest) -> torch.Tensor:
+    """Copy one tensor for each parameter (any device) into one vector  # (parameter_count,) float32, on the CPU."""
+    flat = empty_flat(manifest)
+    for spec in manifest.specs:
+        if spec.is_parameter:
+            views(flat, manifest)[spec.name].copy_(tensors[spec.name])
+    return parameters_of(flat, manifest)
+
+
 def parameters_of(flat: torch.Tensor, manifest: Manifest) -> torch.Tensor:
     """Return the parameters of `flat` as one vector  # (parameter_count,) float32, a view."""
     return flat[: manifest.parameter_bytes].view(torch.float32)

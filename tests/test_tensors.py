@@ -12,6 +12,7 @@ from fednet.tensors import (
     empty_flat,
     manifest_of,
     pack,
+    pack_parameters,
     parameters_of,
     update_from,
     views,
@@ -94,3 +95,12 @@ def test_parameters_that_are_not_float32_are_refused() -> None:
 def test_the_digest_is_the_sha256_of_the_bytes() -> None:
     flat = torch.arange(10, dtype=torch.uint8)
     assert digest_of(flat) == hashlib.sha256(bytes(range(10))).hexdigest()
+
+
+def test_one_tensor_for_each_parameter_becomes_one_vector() -> None:
+    model = network()
+    manifest = manifest_for(model)
+    state = {name: torch.full_like(value, index) for index, (name, value) in enumerate(model.state_dict().items())}
+    found = pack_parameters(state, manifest)
+    assert torch.equal(found, parameters_of(pack(state, manifest), manifest))
+    assert found.shape == (manifest.parameter_count,)

@@ -10,7 +10,7 @@ import torch
 
 from fednet.aggregation.geometry import Geometry
 from fednet.aggregation.ranges import over_ranges
-from fednet.aggregation.rows import Rows
+from fednet.aggregation.rows import Rows, StackedRows, TensorRows
 from fednet.aggregation.team import ALONE, Team
 
 _CPU_BLOCK_BYTES = 2**22  # of one block: it stays in the processor's cache between reading and multiplying
@@ -177,6 +177,23 @@ def is_far(centre: int, geometry: Geometry) -> bool:
     """Whether the common row lies so far from the others that their distances may have lost digits."""
     squares = geometry.squared_distances()
     return float(squares[centre].median()) > _FAR_CENTRE * float(squares.median(dim=1).values.median())
+
+
+def products_with(rows: Rows, vector: torch.Tensor, device: torch.device, *, team: Team = ALONE) -> torch.Tensor:
+    """Return <row_i, vector> of every row  # (n,) float64 on the CPU; `vector`  # (d,) float32, anywhere."""
+    stacked = StackedRows(rows, TensorRows(vector.cpu()[None]))
+    width = _wide_width(stacked.count, device)
+
+    def look(_: int, columns: Rows) -> torch.Tensor:
+        total = torch.zeros(rows.count, dtype=torch.float64, device=device)
+        for _, block in blocks(columns, device, width=width):
+            total += (block[:-1] * block[-1]).sum(dim=1, dtype=torch.float64)
+        return total.cpu()
+
+    products = torch.zeros(rows.count, dtype=torch.float64)
+    for part in over_ranges(look, team.part(stacked), device, room_bytes=2 * _room_bytes(stacked.count, width)):
+        products += part
+    return team.added(products)
 
 
 def weighted_sum(

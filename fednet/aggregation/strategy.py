@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from fednet.aggregation.blocks import reduced, weighted_sum
+from fednet.aggregation.blocks import products_with, reduced, weighted_sum
 from fednet.aggregation.buffers import median_buffers, voters
 from fednet.aggregation.checks import faults
 from fednet.aggregation.explain import Findings, rejection, twins
@@ -20,6 +20,7 @@ from fednet.aggregation.team import ALONE, Team
 from fednet.config import WorkerName
 from fednet.errors import AggregationError
 
+NOBODY: Mapping[WorkerName, str] = {}
 COUNTED_SHARE = 0.1  # of an even share: an update that weighs less than this does not count as selected
 
 
@@ -37,6 +38,7 @@ class Trust:
 
     update: torch.Tensor  # (d,) float32
     loss: Callable[[torch.Tensor, Mapping[str, torch.Tensor]], float]  # of a step (d,) and BatchNorm statistics
+    gradient: Callable[[torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor]  # (d,) float32, of that loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +79,14 @@ def aggregate(
     seed: int = 0,
     trust: Trust | None = None,
     team: Team = ALONE,
+    quarantined: Mapping[WorkerName, str] = NOBODY,
 ) -> Outcome:
     """Combine a round's updates (`rows`  # n parameter deltas; `buffers`: each worker's BatchNorm statistics).
 
-    The result does not depend on the order of the arguments: everything is arranged by worker name first. Of a `team`
-    every process calls this with the same updates, and gets the same. Raises
-    `AggregationError` when more than f updates are faulty, or too few are left for the recipe.
+    The result does not depend on the order of the arguments: everything is arranged by worker name first. Updates of
+    the `quarantined` count like faulty ones, for the reason given. Of a `team` every process calls this with the same
+    updates, and gets the same. Raises `AggregationError` when more than f updates are faulty, or too few are left for
+    the recipe.
     """
     order = sorted(range(len(updates)), key=lambda index: updates[index].worker)
     updates = [updates[index] for index in order]
@@ -91,6 +95,9 @@ def aggregate(
     found = survey(rows if trust is None else StackedRows(rows, TensorRows(trust.update[None])), device, team=team)
     norms = found.norms[: len(updates)]
     complaints = faults(norms, [update.samples for update in updates], buffers)
+    complaints = [
+        quarantined.get(update.worker, complaint) for update, complaint in zip(updates, complaints, strict=True)
+    ]
     sound = [index for index, complaint in enumerate(complaints) if complaint is None]
     byzantine = _remaining_byzantine(updates, complaints, byzantine)
     shortfall = recipe.shortfall(len(sound), byzantine)
@@ -107,6 +114,7 @@ def aggregate(
             seed=seed,
             root=root,
             trial=None if trust is None else lambda plan: trust.loss(work.step(plan), work.statistics(plan)),
+            slopes=None if trust is None else lambda plan: work.slopes(plan, trust),
         ),
     )
     findings = Findings(geometry, norms[sound], plan, selected=selected_by(plan), shares=shares_of(plan))
@@ -161,6 +169,11 @@ class _Work:
         if reduce is None:
             return self._team.whole(lambda rows: weighted_sum(rows, plan.weights[0], device), self._rows)
         return self._team.whole(lambda rows: reduced(rows, plan.weights, reduce, device), self._rows)
+
+    def slopes(self, plan: Plan, trust: Trust) -> torch.Tensor:
+        """Return how fast the loss of the planned model grows with each update's coefficient  # (n,) float64."""
+        gradient = trust.gradient(self.step(plan), self.statistics(plan))
+        return products_with(self._rows, gradient, self._device, team=self._team)
 
     def statistics(self, plan: Plan) -> dict[str, torch.Tensor]:
         """Return the BatchNorm statistics that go with it."""

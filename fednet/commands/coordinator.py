@@ -53,6 +53,8 @@ def command() -> None:
 @click.option("--byzantine", default="auto", show_default=True, help="f: how many may be malicious, or auto.")
 @aggregator_option
 @pre_option
+@click.option("--window", type=int, default=5, show_default=True, help="Rounds that a worker's reputation looks back.")
+@click.option("--quarantine", type=int, default=0, show_default=True, help="Rejections in them that shut out; 0: none.")
 @click.option("--deadline", type=float, default=3600.0, show_default=True, help="Seconds for a round.")
 @click.option("--patience", type=float, default=3600.0, show_default=True, help="Seconds below quorum until it parks.")
 @click.option("--grace", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds for a lost worker.")
@@ -80,6 +82,8 @@ def start(
     byzantine: str,
     aggregator: str,
     pre: tuple[str, ...],
+    window: int,
+    quarantine: int,
     deadline: float,
     patience: float,
     grace: float,
@@ -109,6 +113,7 @@ def start(
     from fednet.reporting.console import RunConsole
 
     start_logging(verbose=verbose)
+    aggregator = automatic_aggregator(data, pre) if aggregator == "auto" else aggregator
     recipe = recipe_named(aggregator, pre)
     tolerated = _byzantine(byzantine, workers=workers, recipe=recipe)
     settings = RunSettings(
@@ -120,6 +125,8 @@ def start(
         byzantine=tolerated,
         aggregator=aggregator,
         pre=pre,
+        reputation_window=window,
+        quarantine=quarantine,
         quorum=_quorum(quorum, workers=workers, byzantine=tolerated, recipe=recipe),
         deadline_s=deadline,
         patience_s=patience,
@@ -158,6 +165,14 @@ def start(
         console.close()
     if int(os.environ.get("RANK", "0")) == 0:  # of torchrun's processes the first one served
         _summarise(folder, as_json=as_json)
+
+
+def automatic_aggregator(data: Path, pre: tuple[str, ...]) -> str:
+    """Return the rule that `--aggregator auto` means: the README's table of attacks favours it.
+
+    With a root of trust the learned weights; without one, or with something before the rule, Multi-Krum.
+    """
+    return "learned-weights" if (data / "root").is_dir() and not pre else "multikrum"
 
 
 def _byzantine(text: str, *, workers: int, recipe: Recipe) -> int:
@@ -204,5 +219,10 @@ def _summarise(folder: Path, *, as_json: bool) -> None:
         click.echo(
             f"{name}: round {document['round']}, test accuracy {test['accuracy']:.3f}, macro F1 {test['macro_f1']:.3f}"
             f" -> {folder / file}"
+        )
+    for each in history["standings"]:
+        counted = each["rounds"] - each["rejected"]
+        click.echo(
+            f"{each['worker']}: counted in {counted} of {each['rounds']} rounds, mean weight {each['mean_weight']:.2f}"
         )
     click.echo(f"every round: {folder / 'history.json'}")

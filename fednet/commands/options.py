@@ -44,9 +44,9 @@ weights_option = click.option(
 
 aggregator_option = click.option(
     "--aggregator",
-    default="multikrum",
+    default="auto",
     show_default=True,
-    help="Rule: multikrum, krum, fedavg, median ... (NAME:KEY=NUMBER); an unknown one lists all.",
+    help="Rule: auto, multikrum, krum, fedavg, median ... (NAME:KEY=NUMBER); an unknown one lists all.",
 )
 pre_option = click.option(
     "--pre", multiple=True, help="Before the rule: nnm, bucketing, norm-clipping or arc; repeatable, in order."

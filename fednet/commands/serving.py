@@ -199,7 +199,15 @@ def _resume(
     store: RunStore, settings: RunSettings, writer: wiring.CheckpointWriter, console: RunConsole
 ) -> tuple[RunId, torch.Tensor]:
     run, before, _ = store.run()
-    differences = settings.differences(replace(before, rounds=settings.rounds))  # more rounds may be asked for
+    # more rounds may be asked for, and an operator may shut somebody out, or let him in again
+    differences = settings.differences(
+        replace(
+            before,
+            rounds=settings.rounds,
+            reputation_window=settings.reputation_window,
+            quarantine=settings.quarantine,
+        )
+    )
     if differences:
         raise BadInput(f"--resume of {store.folder}", found="; ".join(differences), expected="the run's own settings")
     committed = store.rounds()

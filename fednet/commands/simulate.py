@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from fednet.simulate.attacks import Attack
     from fednet.simulate.grid import Summary
 
-_ATTACKS = "none,sign-flip,ipm:scale=0.1,ipm:scale=2,alie,mimic,label-flip,min-max"
+_ATTACKS = "none,sign-flip,ipm:scale=0.1,ipm:scale=2,alie,alie:z=1.5,mimic,label-flip,min-max"
 _RULES = (
     "fedavg,krum,multikrum,nnm+multikrum,geometric-median,centered-clipping,arc+nnm+trimmed-mean,fltrust,"
-    "guarded-multikrum,tournament"
+    "guarded-multikrum,learned-weights,tournament"
 )
 
 
@@ -181,7 +181,8 @@ def _listed(text: str) -> list[str]:
 def _recipe(text: str, pre: tuple[str, ...]) -> Recipe:
     from fednet.aggregation.rules.registry import recipe_named
 
-    return recipe_named(text, () if text == "tournament" else pre)
+    alone = recipe_named(text)
+    return alone if alone.rule.tries_models else recipe_named(text, pre)
 
 
 def _attack(text: str) -> Attack | None:

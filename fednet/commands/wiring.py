@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from data.loaders import ScanLoader
 from fednet.aggregation.strategy import Trust
 from fednet.config import RunSettings, derived_seed
 from fednet.errors import ModelError
-from fednet.reporting.metrics import evaluate, loss_of
-from fednet.tensors import Manifest, applied, manifest_of, pack, parameters_of, update_from, views
+from fednet.reporting.metrics import evaluate, loss_gradient, loss_of
+from fednet.tensors import Manifest, applied, manifest_of, pack, pack_parameters, parameters_of, update_from, views
 from fednet.worker.training import train
 from fednet.worker.workshop import SavedTraining
 from models import checkpoint
@@ -134,12 +134,15 @@ class RootOfTrust:
         update = update_from(pack(self._model.state_dict(), self._manifest), base, self._manifest)
         return Trust(
             update=parameters_of(update, self._manifest),
-            loss=lambda step, buffers: self._loss(applied(base, step, buffers, self._manifest)),
+            loss=lambda step, buffers: loss_of(self._moved(base, step, buffers), self._data),
+            gradient=lambda step, buffers: pack_parameters(
+                loss_gradient(self._moved(base, step, buffers), self._data), self._manifest
+            ),
         )
 
-    def _loss(self, flat: torch.Tensor) -> float:
-        self._model.load_state_dict(views(flat, self._manifest))
-        return loss_of(self._model, self._data)
+    def _moved(self, base: torch.Tensor, step: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> nn.Module:
+        self._model.load_state_dict(views(applied(base, step, buffers, self._manifest), self._manifest))
+        return self._model
 
 
 class ServerJudge:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from fednet.aggregation.rules.registry import recipe_named
-from fednet.aggregation.strategy import Outcome, Trust, UpdateFacts, aggregate
+from fednet.aggregation.strategy import NOBODY, Outcome, Trust, UpdateFacts, aggregate
 from fednet.aggregation.team import ALONE, Team
 from fednet.config import RunSettings, WorkerName, derived_seed
 from fednet.coordinator.crew import announce, awaited, shared_trust
@@ -79,15 +79,15 @@ def combine_updates(
     device: torch.device,
     trust_in: TrustIn | None = None,
     team: Team = ALONE,
+    quarantined: Mapping[WorkerName, str] = NOBODY,
 ) -> Combined:
     """Return the new global model (a new buffer; `base`  # (total_bytes,) uint8 is not changed).
 
     Updates are read in the order of their workers' names. Raises `AggregationError` when they cannot be aggregated
-    safely, `StorageError` when one cannot be read.
     safely, `StorageError` when one cannot be read. The first process of a `team` tells the others what to do here.
     """
     if team.rank == 0:
-        announce(team, round_number, updates)
+        announce(team, round_number, updates, quarantined)
     trust = None if trust_in is None else trust_in(base, round_number)
     if team.size > 1 and recipe_named(settings.aggregator, settings.pre).rule.needs_root:
         trust = shared_trust(team, trust, width=manifest.parameter_count)
@@ -105,10 +105,21 @@ def combine_updates(
             seed=derived_seed(settings.seed, "aggregation", round_number),
             trust=trust,
             team=team,
+            quarantined=quarantined,
         )
     finally:
         rows.close()
     return Combined(applied(base, outcome.step, outcome.buffers, manifest), outcome)
+
+
+def model_with(base: torch.Tensor, combined: Combined, update: DeliveredUpdate, *, manifest: Manifest) -> torch.Tensor:
+    """Return the round's model if this update, which was rejected, had counted as much as a selected one."""
+    outcome = combined.outcome
+    others = sum(verdict.selected for verdict in outcome.verdicts)
+    own = torch.empty(manifest.parameter_bytes, dtype=torch.uint8)
+    read_spooled(update.path, own, offset=0)
+    step = outcome.step + (own.view(torch.float32) - outcome.step) / (others + 1)
+    return applied(base, step, outcome.buffers, manifest)
 
 
 def _buffers(path: Path, manifest: Manifest) -> dict[str, torch.Tensor]:
@@ -121,10 +132,17 @@ def help_aggregate(team: Team, *, manifest: Manifest, settings: RunSettings, dev
     """Be one of the processes that help the first: aggregate its rounds until it says that they are over."""
     nothing = empty_flat(manifest)
     while (task := awaited(team)) is not None:
-        number, updates = task
+        number, updates, quarantined = task
         with contextlib.suppress(AggregationError):  # the first process meets the same, and says so
             combine_updates(
-                nothing, updates, manifest=manifest, settings=settings, round_number=number, device=device, team=team
+                nothing,
+                updates,
+                manifest=manifest,
+                settings=settings,
+                round_number=number,
+                device=device,
+                team=team,
+                quarantined=quarantined,
             )
 
 

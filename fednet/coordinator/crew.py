@@ -37,10 +37,15 @@ def join_team() -> Team:
     return Team(rank=torch.distributed.get_rank(), size=size)
 
 
-def announce(team: Team, round_number: int, updates: Mapping[WorkerName, DeliveredUpdate]) -> None:
-    """Tell the others which updates to aggregate now."""
+def announce(
+    team: Team,
+    round_number: int,
+    updates: Mapping[WorkerName, DeliveredUpdate],
+    quarantined: Mapping[WorkerName, str],
+) -> None:
+    """Tell the others which updates to aggregate now, and whose of them to leave out."""
     described = {worker: asdict(update) | {"path": str(update.path)} for worker, update in updates.items()}
-    _tell(team, {"round": round_number, "updates": described})
+    _tell(team, {"round": round_number, "updates": described, "quarantined": dict(quarantined)})
 
 
 def dismiss(team: Team) -> None:
@@ -48,8 +53,8 @@ def dismiss(team: Team) -> None:
     _tell(team, {})
 
 
-def awaited(team: Team) -> tuple[int, dict[WorkerName, DeliveredUpdate]] | None:
-    """Return (round, its updates) when the first process announces one; None when it dismisses us."""
+def awaited(team: Team) -> tuple[int, dict[WorkerName, DeliveredUpdate], dict[WorkerName, str]] | None:
+    """Return (round, its updates, whose are left out) when the first announces one; None when it dismisses us."""
     size = team.told(torch.zeros(1, dtype=torch.int64))
     document: dict[str, Any] = json.loads(bytes(team.told(torch.zeros(int(size), dtype=torch.uint8)).tolist()))
     if not document:
@@ -58,7 +63,7 @@ def awaited(team: Team) -> tuple[int, dict[WorkerName, DeliveredUpdate]] | None:
         WorkerName(worker): DeliveredUpdate(**each | {"path": Path(each["path"])})
         for worker, each in document["updates"].items()
     }
-    return document["round"], updates
+    return document["round"], updates, document["quarantined"]
 
 
 def shared_trust(team: Team, own: Trust | None, *, width: int) -> Trust:
@@ -69,7 +74,10 @@ def shared_trust(team: Team, own: Trust | None, *, width: int) -> Trust:
         found = 0.0 if own is None else own.loss(step, buffers)
         return float(team.told(torch.tensor([found], dtype=torch.float64)))
 
-    return Trust(update=update, loss=loss)
+    def gradient(step: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return team.told(torch.zeros(width) if own is None else own.gradient(step, buffers))
+
+    return Trust(update=update, loss=loss, gradient=gradient)
 
 
 def _tell(team: Team, document: dict[str, Any]) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from fednet.aggregation.reputation import Standing, standings
-from fednet.config import RunId, RunSettings
+from fednet.aggregation.reputation import Standing, standings, suspects
+from fednet.config import RunId, RunSettings, WorkerName
 from fednet.storage.atomic import publish, write_json
 from fednet.storage.store import CommittedRound, RunStore
 from fednet.tensors import digest_of
@@ -70,14 +70,33 @@ class RunRecord:
             "run": self._run,
             "settings": self._settings.to_dict(),
             "best_round": best.round,
-            "standings": [asdict(each) for each in self.standings()],
+            "standings": [asdict(each) for each in self._standings()],
             "rounds": [committed.document for committed in rounds],
         }
         write_json(self._folder / "history.json", history)
 
-    def standings(self) -> list[Standing]:
+    def suspects(self) -> list[Standing]:
+        """Return who was rejected too often of late: as often as quarantine asks for, or else always."""
+        settings = self._settings
+        return suspects(
+            self._standings(),
+            rejections=settings.quarantine or settings.reputation_window,
+            window=settings.reputation_window,
+        )
+
+    def quarantined(self) -> dict[WorkerName, str]:
+        """Return whose updates the next round leaves out, and why: if the operator says so, at most f workers."""
+        if not self._settings.quarantine:
+            return {}
+        return {
+            WorkerName(each.worker): f"quarantined, after {each.rejected_lately} rejections in {each.lately} rounds"
+            for each in self.suspects()[: self._settings.byzantine]
+        }
+
+    def _standings(self) -> list[Standing]:
         """Return how each worker fared over all committed rounds."""
-        return standings([committed.document["updates"] for committed in self._store.rounds()])
+        documents = [committed.document for committed in self._store.rounds()]
+        return standings([each["updates"] for each in documents], window=self._settings.reputation_window)
 
     def finish(self) -> None:
         """Publish the last round's model as `final.pth`."""

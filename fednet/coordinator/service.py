@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ import torch
 from fednet.aggregation.reputation import warning
 from fednet.aggregation.team import ALONE, Team
 from fednet.config import RunId, RunSettings, WorkerName
-from fednet.coordinator.aggregator import Combined, TrustIn, combine_updates
+from fednet.coordinator.aggregator import Combined, TrustIn, combine_updates, model_with
 from fednet.coordinator.desk import Desk, ModelOffer
 from fednet.coordinator.record import RunRecord, Timings
 from fednet.coordinator.round import (
@@ -277,6 +278,7 @@ class Coordinator:
                 device=self._device,
                 trust_in=self._trust_in,
                 team=self._team,
+                quarantined=await asyncio.to_thread(self._record.quarantined),
             )
         except AggregationError as exc:
             desk.events.put_nowait(AggregationFailed(str(exc)))
@@ -288,8 +290,20 @@ class Coordinator:
         assert self._combined is not None
         began = time.perf_counter()
         self._judgement = await asyncio.to_thread(self._judge, self._combined.model)
+        self._judgement |= await self._judged_with_suspects(self._combined)
         self._timings.evaluate = time.perf_counter() - began
         self._desk.events.put_nowait(ModelEvaluated())
+
+    async def _judged_with_suspects(self, combined: Combined) -> dict[str, Any]:
+        """Return validation with each suspect's update counted too: is it a faulty site, or one that is missed?"""
+        suspects = {each.worker for each in await asyncio.to_thread(self._record.suspects)}
+        found = {}
+        for verdict in combined.outcome.verdicts:
+            if verdict.worker in suspects and not verdict.selected and math.isfinite(verdict.norm):
+                update = self._desk.delivered[verdict.worker]
+                model = await asyncio.to_thread(model_with, self._model, combined, update, manifest=self._manifest)
+                found[verdict.worker] = (await asyncio.to_thread(self._judge, model)).get("validation")
+        return {"validation_with": found} if found else {}
 
     async def _commit(self, number: int) -> None:
         combined, self._combined = self._combined, None
@@ -302,9 +316,8 @@ class Coordinator:
         self._tell_workers(number, document)
         self._desk.end_round()
         self._reporter.round_committed(document)
-        for standing in await asyncio.to_thread(self._record.standings):
-            if text := warning(standing):
-                self._reporter.notice(f"Warning: {text}")
+        for suspect in await asyncio.to_thread(self._record.suspects):
+            self._reporter.notice(f"Warning: {warning(suspect, would_improve=would_improve(document, suspect.worker))}")
         self._desk.events.put_nowait(RoundCommitted())
 
     def _tell_workers(self, number: int, document: dict[str, Any]) -> None:
@@ -352,6 +365,12 @@ def waiting_text(rounds: Rounds, settings: RunSettings, desk: Desk) -> str:
     more = settings.workers - len(rounds.connected)
     joined = f"; here: {', '.join(sorted(rounds.connected))}" if rounds.connected else ""
     return f"round {number} of {settings.rounds}, waiting for {more} more of {settings.workers} workers{joined}"
+
+
+def would_improve(document: dict[str, Any], worker: str) -> bool | None:
+    """Return whether a round's validation loss is lower with this rejected worker's update; None: not tried."""
+    tried = document.get("validation_with", {}).get(worker)
+    return None if tried is None else bool(tried["loss"] < document["validation"]["loss"])
 
 
 def _workers_of(document: dict[str, Any]) -> tuple[WorkerName, ...]:

@@ -17,6 +17,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 from torch import nn
+from torch.nn import functional
 
 
 class EvaluationData(Protocol):
@@ -80,6 +81,25 @@ def loss_of(model: nn.Module, data: EvaluationData, *, batch_size: int = 64) -> 
     """Return the mean cross-entropy of `model` on every sample; not finite where its outputs are not."""
     probabilities, labels = predictions(model, data, batch_size=batch_size)
     return float(-probabilities.gather(1, labels[:, None]).clamp(min=1e-12).log().mean())
+
+
+def loss_gradient(model: nn.Module, data: EvaluationData, *, batch_size: int = 64) -> dict[str, torch.Tensor]:
+    """Return the gradient of `loss_of` in every parameter, by name; the model's own gradients are not touched."""
+    was_training = model.training
+    model.eval()
+    parameters = dict(model.named_parameters())
+    totals = {name: torch.zeros_like(value) for name, value in parameters.items()}
+    samples = 0
+    try:
+        for images, labels in data.in_order(batch_size=batch_size):
+            loss = functional.cross_entropy(model(images).float(), labels, reduction="sum")
+            found = torch.autograd.grad(loss, list(parameters.values()))
+            for name, slope in zip(parameters, found, strict=True):
+                totals[name] += slope
+            samples += len(labels)
+    finally:
+        model.train(was_training)
+    return {name: total / samples for name, total in totals.items()}
 
 
 def metrics_of(probabilities: torch.Tensor, labels: torch.Tensor, *, classes: Sequence[str]) -> Metrics:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -31,11 +32,14 @@ from fednet.coordinator.round import (
     WorkerJoined,
 )
 from fednet.errors import AggregationError
-from fednet.reporting.metrics import EvaluationData, Metrics, evaluate, loss_of
+from fednet.reporting.metrics import EvaluationData, Metrics, evaluate, loss_gradient, loss_of
 from fednet.simulate.attacks import Attack, Sight, Submission
 from fednet.simulate.attacks.sight import PoisonData
-from fednet.tensors import applied, manifest_of, pack, parameters_of, update_from, views
+from fednet.storage.spool import spooled
+from fednet.tensors import applied, manifest_of, pack, pack_parameters, parameters_of, update_from, views
 from fednet.worker.training import TrainingData, train
+
+MOST_IN_MEMORY = 2**31  # bytes of a round's updates: beside them a grid has datasets and other processes
 
 Data = Callable[[PoisonData | None], TrainingData]
 """A hospital's data, as they are or after an attacker has poisoned them."""
@@ -75,8 +79,20 @@ class Simulated:
 class VirtualFederation:
     """Runs one attack against one recipe, from the first round to the last."""
 
-    def __init__(self, world: World, settings: RunSettings, recipe: Recipe, attack: Attack | None) -> None:
-        """The last f workers by name (and as many more as the attack brings) are the attackers."""
+    def __init__(
+        self,
+        world: World,
+        settings: RunSettings,
+        recipe: Recipe,
+        attack: Attack | None,
+        *,
+        spool: Path | None = None,
+        most_in_memory: int = MOST_IN_MEMORY,
+    ) -> None:
+        """The last f workers by name (and as many more as the attack brings) are the attackers.
+
+        Updates that would take more than `most_in_memory` bytes together are kept on disk, in the folder `spool`.
+        """
         self._world, self._settings, self._recipe, self._attack = world, settings, recipe, attack
         names = list(world.hospitals)
         count = 0 if attack is None else max(1, settings.byzantine + attack.extra_attackers)
@@ -87,6 +103,8 @@ class VirtualFederation:
         self._network = world.new_model().to(world.device)
         self._manifest = manifest_of(self._network.state_dict(), [name for name, _ in self._network.named_parameters()])
         self._model = pack(self._network.state_dict(), self._manifest)
+        needed = len(world.hospitals) * self._manifest.total_bytes
+        self._spool = spool if needed > most_in_memory else None
         self._memory: dict[str, torch.Tensor] = {}
         self._outcome: Outcome | None = None
         self._found = Simulated(attackers=list(self._attackers))
@@ -163,6 +181,8 @@ class VirtualFederation:
             should_stop=lambda: False,
         )
         update = update_from(pack(self._network.state_dict(), self._manifest), self._model, self._manifest)
+        if self._spool is not None:
+            update = spooled(update, self._spool / name)
         tensors = views(update, self._manifest)
         return Submission(
             delta=parameters_of(update, self._manifest),
@@ -175,11 +195,15 @@ class VirtualFederation:
         assert root is not None, "checked before the grid: a rule that needs a root of trust has one"
         base = self._model
 
-        def loss(step: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> float:
+        def moved(step: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> nn.Module:
             self._network.load_state_dict(views(applied(base, step, buffers, self._manifest), self._manifest))
-            return loss_of(self._network, root)
+            return self._network
 
-        return Trust(update=self._trained("root", root, number).delta, loss=loss)
+        return Trust(
+            update=self._trained("root", root, number).delta,
+            loss=lambda step, buffers: loss_of(moved(step, buffers), root),
+            gradient=lambda step, buffers: pack_parameters(loss_gradient(moved(step, buffers), root), self._manifest),
+        )
 
     def _evaluate(self) -> None:
         self._network.load_state_dict(views(self._model, self._manifest))

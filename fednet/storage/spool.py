@@ -93,6 +93,17 @@ class SpoolRows:
             os.close(descriptor)
 
 
+def spooled(flat: torch.Tensor, path: Path) -> torch.Tensor:
+    """Return `flat`  # (nbytes,) uint8, copied into a file that has no name any more: the system may page it out.
+
+    It lives as long as the tensor. Raises `DiskFull` before anything is written.
+    """
+    SpoolFile(path, flat.numel()).close()
+    mapped = torch.from_file(str(path), shared=True, size=flat.numel(), dtype=torch.uint8)
+    path.unlink()
+    return mapped.copy_(flat)
+
+
 def read_spooled(path: Path, into: torch.Tensor, *, offset: int) -> None:
     """Fill `into`  # (nbytes,) uint8 with the bytes of a spooled update from `offset` on."""
     descriptor = _open(path)

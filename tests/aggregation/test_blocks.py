@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fednet.aggregation.blocks import median_row, row_norms, weighted_sum
+from fednet.aggregation.blocks import median_row, products_with, row_norms, weighted_sum
 from fednet.aggregation.rows import TensorRows
 from fednet.aggregation.survey import survey
 
@@ -134,3 +134,10 @@ def test_a_row_of_weight_zero_is_not_even_read_into_the_sum() -> None:
     matrix = random(2, 10)
     matrix[1] = float("nan")
     assert weighted_sum(TensorRows(matrix), torch.tensor([1.0, 0.0]), CPU).isfinite().all()
+
+
+def test_products_with_a_vector_are_numpys() -> None:
+    matrix = torch.randn(7, 300_001, generator=torch.Generator().manual_seed(3))
+    vector = torch.randn(300_001, generator=torch.Generator().manual_seed(4))
+    found = products_with(TensorRows(matrix), vector, torch.device("cpu"))
+    assert torch.allclose(found, matrix.double() @ vector.double(), rtol=0, atol=1e-3)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from fednet.commands.coordinator import automatic_aggregator
 from tests.commands.running import run
 
 
@@ -19,6 +20,8 @@ from tests.commands.running import run
         ),
         (["--aggregator", "fedavg", "--byzantine", "1"], "fedavg, which tolerates nobody"),
         (["--workers", "5", "--quorum", "4"], "--quorum; found 4; expected at least 5"),
+        (["--quarantine", "6"], "--quarantine; found 6; expected 0 (nobody) to 5 (--window)"),
+        (["--aggregator", "learned-weights", "--pre", "nnm"], "--pre nnm; found learned-weights, which tries models"),
         (["--byzantine", "many"], "--byzantine; found many"),
     ],
 )
@@ -34,3 +37,10 @@ def test_a_recipe_that_cannot_hold_its_promise_is_refused_before_the_run(
     assert ran.code == 2
     assert line in ran.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_auto_is_the_rule_of_what_the_coordinator_has(tmp_path: Path) -> None:
+    assert automatic_aggregator(tmp_path, ()) == "multikrum"
+    (tmp_path / "root").mkdir()
+    assert automatic_aggregator(tmp_path, ()) == "learned-weights"
+    assert automatic_aggregator(tmp_path, ("nnm",)) == "multikrum", "nothing may be mixed before learned weights"

@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 import json
 from pathlib import Path
 
@@ -86,9 +87,46 @@ async def test_a_worker_that_is_always_rejected_is_warned_of(tmp_path: Path) -> 
     await federation.run(*(federation.worker(number) for number in (1, 2, 3, 4)), liar)
     warnings = [text for text in federation.notes.notices if text.startswith("Warning")]
     assert len(warnings) == 1
-    assert "client5 was rejected in each of its last 5 rounds" in warnings[0]
+    assert "client5 was rejected in 5 of its last 5 rounds" in warnings[0]
     standings = json.loads((tmp_path / "run" / "history.json").read_text())["standings"]
     assert {each["worker"]: each["rejected"] for each in standings}["client5"] == 5
+
+
+async def test_a_suspect_is_quarantined_if_the_operator_says_so(tmp_path: Path) -> None:
+    changed = settings(workers=5, byzantine=1, quorum=5, rounds=5, reputation_window=3, quarantine=2)
+    federation = Federation(tmp_path, run_settings=changed)
+    notes = Notes()
+    liar = federation.worker(5, notes=notes, tamper=tamper_named("sign-flip", seed=0))
+    await federation.run(*(federation.worker(number) for number in (1, 2, 3, 4)), liar)
+    assert ["quarantined, after 3 rejections in 3 rounds" in closed.reason for closed in notes.closed] == [
+        False,
+        False,
+        False,
+        True,
+        True,
+    ]
+    last = federation.notes.documents[-1]
+    assert last["byzantine"] == 0
+    assert "client5" not in last["aggregation"]["scored"]
+    assert last["validation_with"]["client5"]["loss"] > last["validation"]["loss"]
+
+
+async def test_a_hospital_that_validation_misses_is_not_called_faulty(tmp_path: Path) -> None:
+    changed = settings(workers=5, byzantine=1, quorum=5, rounds=3, reputation_window=2)
+    federation = Federation(tmp_path, run_settings=changed)
+    calls = itertools.count()
+
+    def judged(flat: torch.Tensor) -> dict[str, dict[str, float]]:
+        metrics = {"macro_f1": 0.5, "loss": 10.0 - next(calls), "accuracy": 0.5}  # each further model is better
+        return {"validation": metrics, "test": metrics}
+
+    federation.coordinator._judge = judged
+    odd = federation.worker(5, tamper=tamper_named("sign-flip", seed=0))
+    await federation.run(*(federation.worker(number) for number in (1, 2, 3, 4)), odd)
+    warnings = [text for text in federation.notes.notices if text.startswith("Warning")]
+    assert "client5 was rejected in 2 of its last 2 rounds" in warnings[0]
+    assert "validation would improve with its update" in warnings[-1]
+    assert "--pre nnm" in warnings[-1]
 
 
 async def test_a_run_of_any_recipe_withstands_a_sign_flip(tmp_path: Path) -> None:
@@ -111,7 +149,11 @@ async def test_a_root_of_trust_chooses_the_tournaments_winner(tmp_path: Path) ->
     def trust_in(base: torch.Tensor, round_number: int) -> Trust:
         asked.append(round_number)
         update = torch.ones(manifest().parameter_count)
-        return Trust(update=update, loss=lambda step, buffers: float(step.norm()))
+        return Trust(
+            update=update,
+            loss=lambda step, buffers: float(step.norm()),
+            gradient=lambda step, buffers: step / step.norm(),
+        )
 
     federation.coordinator._trust_in = trust_in
     await federation.run(*(federation.worker(number) for number in (1, 2, 3, 4, 5)))

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from fednet.reporting.metrics import evaluate, metrics_of
+from fednet.reporting.metrics import evaluate, loss_gradient, loss_of, metrics_of
 from tests.worker.fakes import TinyData, tiny_net
 
 CLASSES = ("a", "b", "c")
@@ -57,3 +57,16 @@ def test_evaluation_leaves_the_model_in_its_mode_and_its_statistics_alone() -> N
 def test_the_document_is_plain_json() -> None:
     document = metrics_of(sure(0, 1, 2), torch.tensor([0, 1, 2]), classes=CLASSES).to_dict()
     assert json.loads(json.dumps(document)) == document
+
+
+def test_the_loss_falls_along_its_gradient_as_fast_as_it_says() -> None:
+    model, data = tiny_net().train(), TinyData(30)
+    gradient = loss_gradient(model, data, batch_size=7)
+    before, step = loss_of(model, data), 1e-2
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.sub_(step * gradient[name])
+    fall = sum(float(each.square().sum()) for each in gradient.values())
+    assert (before - loss_of(model, data)) / step == pytest.approx(fall, rel=0.05)
+    assert model.training
+    assert all(parameter.grad is None for parameter in model.parameters())

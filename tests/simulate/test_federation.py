@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,6 +95,22 @@ def test_the_tournament_names_its_winner_in_every_round() -> None:
 def test_every_attack_on_updates_runs_to_the_end(attack: str) -> None:
     found = simulated("nnm+multikrum", attack, rounds=1)
     assert len(found.accuracy) == 1
+
+
+def test_learned_weights_leave_the_attackers_out() -> None:
+    found = simulated("learned-weights", "sign-flip")
+    assert found.accuracy[-1] > 0.8
+    assert max(found.attackers_share) < 0.1
+
+
+def test_updates_that_do_not_fit_in_memory_are_spooled_and_give_the_same(tmp_path: Path) -> None:
+    recipe, attack = recipe_named("nnm+multikrum"), attack_named("min-max", classes=2)
+    run = RunSettings(model="tiny", image_size=16, classes=CLASSES, rounds=2, workers=7, byzantine=2, quorum=7)
+    kept = VirtualFederation(world(7), run, recipe, attack)
+    on_disk = VirtualFederation(world(7), run, recipe, attack, spool=tmp_path / "spool", most_in_memory=100)
+    assert on_disk.run() == kept.run()
+    assert (tmp_path / "spool").is_dir()
+    assert list((tmp_path / "spool").iterdir()) == []
 
 
 def test_a_backdoors_success_is_measured_on_triggered_images() -> None:

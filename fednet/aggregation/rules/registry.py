@@ -21,6 +21,7 @@ from fednet.aggregation.rules.fltrust import fltrust
 from fednet.aggregation.rules.geometric_median import geometric_median
 from fednet.aggregation.rules.guarded import guarded_multikrum
 from fednet.aggregation.rules.krum import krum
+from fednet.aggregation.rules.learned_weights import learned_weights
 from fednet.aggregation.rules.multikrum import multikrum
 from fednet.aggregation.rules.rule import Mixing, Rule
 from fednet.aggregation.rules.tournament import tournament
@@ -42,6 +43,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     "bulyan": bulyan,
     "guarded-multikrum": guarded_multikrum,
     "cosine-filter": cosine_filter,
+    "learned-weights": learned_weights,
     "tournament": tournament,
 }
 MIXINGS: dict[str, Callable[..., Mixing]] = {
@@ -55,14 +57,16 @@ MIXINGS: dict[str, Callable[..., Mixing]] = {
 def recipe_named(aggregator: str, pre: Sequence[str] = ()) -> Recipe:
     """Return the recipe of these names, each `NAME` or `NAME:KEY=NUMBER,...`; raises `BadInput` with those there are.
 
-    `pre` may also stand before the rule, as in `arc+nnm+trimmed-mean`. A tournament composes its candidates itself.
+    `pre` may also stand before the rule, as in `arc+nnm+trimmed-mean`. Rules that try models take none.
     """
     *before, last = re.split(r"\+(?=[a-z])", aggregator)  # not that of 1e+06
     rule = _made(RULES, last, option="--aggregator")
     mixings = tuple(_made(MIXINGS, text, option="--pre") for text in (*pre, *before))
-    if mixings and rule.name == "tournament":
+    if mixings and rule.tries_models:
         raise BadInput(
-            f"--pre {mixings[0].name}", found="tournament, whose candidates bring their own", todo="leave it out"
+            f"--pre {mixings[0].name}",
+            found=f"{rule.name}, which tries models made of the updates themselves",
+            todo="leave it out",
         )
     return Recipe(rule=rule, mixings=mixings)
 

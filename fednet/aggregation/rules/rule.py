@@ -35,12 +35,13 @@ class Context:
     seed: int = 0  # decides what a rule draws at random
     root: Root | None = None
     trial: Callable[[Plan], float] | None = None  # loss on the coordinator's own scans of the model that a plan makes
+    slopes: Callable[[Plan], torch.Tensor] | None = None  # (n,) float64: how that loss grows with each coefficient
 
     def mixed(self, weights: torch.Tensor) -> Context:
-        """Return what is known of the points weights @ updates; no trial, since that takes plans for the updates."""
+        """Return what is known of the points weights @ updates; without trial and slopes, which are of the updates."""
         shares = weights / weights.sum(dim=1, keepdim=True)  # a clipped update claims what it claimed before
         root = self.root and replace(self.root, products=weights @ self.root.products)
-        return replace(self, claims=shares @ self.claims, root=root, trial=None)
+        return replace(self, claims=shares @ self.claims, root=root, trial=None, slopes=None)
 
 
 def context_of(count: int, *, byzantine: int, root: Root | None = None) -> Context:
@@ -74,6 +75,7 @@ class Rule:
     needs: Callable[[int], int]  # fewest updates for f
     plan: Callable[[Geometry, Context], Plan]
     needs_root: bool = False
+    tries_models: bool = False  # judges models made of the updates, so nothing may be mixed before it
     tolerates: bool = True  # whether any malicious update at all
 
 

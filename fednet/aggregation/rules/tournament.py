@@ -1,4 +1,4 @@
-"""Tournament: seven rules each propose a step; the round takes the one whose model does best on the root scans.
+"""Tournament: eight rules each propose a step; the round takes the one whose model does best on the root scans.
 
 Condition: n >= 2f + 3 and a root of trust (`server_data/root`: labelled scans of the coordinator's own, in neither
 validation nor test). In Gram space a candidate costs a weighted sum and a pass over the root scans. The choice from
@@ -18,6 +18,7 @@ from fednet.aggregation.rules.cosine_filter import cosine_filter
 from fednet.aggregation.rules.fedavg import fedavg
 from fednet.aggregation.rules.fltrust import fltrust
 from fednet.aggregation.rules.geometric_median import geometric_median
+from fednet.aggregation.rules.learned_weights import learned_weights
 from fednet.aggregation.rules.multikrum import multikrum
 from fednet.aggregation.rules.rule import Context, Plan, Rule
 from fednet.aggregation.rules.trimmed_mean import trimmed_mean
@@ -31,6 +32,7 @@ CANDIDATES = (
     Recipe(rule=fedavg()),
     Recipe(rule=fltrust()),
     Recipe(rule=cosine_filter()),
+    Recipe(rule=learned_weights()),
 )
 
 
@@ -49,4 +51,4 @@ def _loss(found: float) -> float:
 
 def tournament() -> Rule:
     """Return the rule."""
-    return Rule(name="tournament", needs=fewest_updates, plan=_plan, needs_root=True)
+    return Rule(name="tournament", needs=fewest_updates, plan=_plan, needs_root=True, tries_models=True)

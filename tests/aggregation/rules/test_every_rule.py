@@ -1,22 +1,28 @@
 """Every rule, alone and behind every pre-aggregation, against a float64 computation on the updates themselves."""
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+from fednet.aggregation.geometry import Geometry
 from fednet.aggregation.recipe import Recipe
 from fednet.aggregation.rows import TensorRows
+from fednet.aggregation.rules.learned_weights import learned_weights
 from fednet.aggregation.rules.registry import MIXINGS, RULES, recipe_named
+from fednet.aggregation.rules.rule import context_of
 from fednet.aggregation.strategy import Outcome, Trust, UpdateFacts, aggregate
 from fednet.config import WorkerName
 from tests.aggregation.rules import naive
 
 Naive = Callable[[torch.Tensor, int, torch.Tensor], torch.Tensor]
 EXPECTED: dict[str, Naive] = {
-    name: getattr(naive, name.replace("-", "_")) for name in RULES if name not in ("tournament",)
+    name: getattr(naive, name.replace("-", "_")) for name in RULES if not recipe_named(name).rule.tries_models
 }
 MIXED: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
     "nnm": naive.nnm,
@@ -60,7 +66,11 @@ def combined(matrix: torch.Tensor, recipe: Recipe, f: int, *, order: list[int] |
         recipe=recipe,
         byzantine=f,
         device=torch.device("cpu"),
-        trust=Trust(update=root_of(matrix), loss=lambda step, buffers: float((step - root_of(matrix)).norm())),
+        trust=Trust(
+            update=root_of(matrix),
+            loss=lambda step, buffers: float((step - root_of(matrix)).norm()),
+            gradient=lambda step, buffers: nn.functional.normalize(step - root_of(matrix), dim=0),
+        ),
     )
 
 
@@ -121,7 +131,7 @@ def test_bucketing_averages_within_buckets_that_the_seed_decides() -> None:
     assert close(first.step, (weights[:, None] * matrix).sum(dim=0).double())
 
 
-@given(st.permutations(list(range(11))), st.sampled_from([*EXPECTED, "tournament"]))
+@given(st.permutations(list(range(11))), st.sampled_from(list(RULES)))
 @settings(max_examples=40, deadline=None)
 def test_the_order_of_arrival_never_changes_a_bit(order: list[int], rule: str) -> None:
     matrix = INPUTS["sign-flipped"]
@@ -138,7 +148,7 @@ def test_moving_all_updates_moves_the_step_alike(rule: str) -> None:
     assert torch.allclose(moved.step, found.step + shift[0], atol=1e-4)
 
 
-@pytest.mark.parametrize("rule", [*EXPECTED, "tournament"])
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("power", [-20, 20])
 def test_scaling_all_updates_scales_the_step(rule: str, power: int) -> None:
     matrix = INPUTS["sign-flipped"]
@@ -154,7 +164,7 @@ def test_a_sign_flipped_minority_hardly_moves_the_step(rule: str) -> None:
     assert (combined(matrix, recipe_named(rule), 2).step - clean).norm() < 0.35 * clean.norm()
 
 
-@pytest.mark.parametrize("rule", [*EXPECTED, "tournament"])
+@pytest.mark.parametrize("rule", RULES)
 def test_nan_in_one_coordinate_is_left_out_of_every_rule(rule: str) -> None:
     matrix = honest(11)
     matrix[4, 3] = float("nan")
@@ -170,6 +180,32 @@ def test_the_tournament_takes_the_candidate_of_least_loss_and_says_so() -> None:
     others = ["multikrum", "geometric-median", "fedavg", "fltrust", "cosine-filter"]
     losses = [float((combined(matrix, recipe_named(each), 2).step - root_of(matrix)).norm()) for each in others]
     assert float((outcome.step - root_of(matrix)).norm()) <= min(losses) + 1e-6
+
+
+@pytest.mark.parametrize("case", ["honest", "sign-flipped", "one huge", "tiny", "identical", "zero"])
+def test_learned_weights_are_never_worse_than_the_mean_on_the_root_scans(case: str) -> None:
+    matrix = INPUTS[case]
+    outcome = combined(matrix, recipe_named("learned-weights"), 2)
+    norms = matrix.norm(dim=1, keepdim=True).clamp(min=1e-30)
+    clipped = matrix * (norms.median() / norms).clamp(max=1)
+    root = root_of(matrix)
+    assert float((outcome.step - root).norm()) <= float((clipped.mean(dim=0) - root).norm()) * (1 + 1e-5)
+    assert sum(verdict.weight for verdict in outcome.verdicts) == pytest.approx(1)
+
+
+def test_learned_weights_let_who_points_away_count_for_nothing() -> None:
+    outcome = combined(INPUTS["sign-flipped"], recipe_named("learned-weights"), 2)
+    assert outcome.verdicts[0].weight < 0.01
+    assert not outcome.verdicts[0].selected
+
+
+def test_learned_weights_of_a_loss_that_is_not_finite_are_even() -> None:
+    matrix = honest(7)
+    plan = learned_weights().plan(
+        Geometry.of(matrix),
+        replace(context_of(7, byzantine=1), trial=lambda plan: math.nan, slopes=lambda plan: torch.zeros(7)),
+    )
+    assert plan.weights.count_nonzero() == 7
 
 
 @pytest.mark.parametrize("pre", MIXINGS)

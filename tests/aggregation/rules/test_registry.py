@@ -30,7 +30,7 @@ def test_pre_aggregation_may_stand_before_the_rule() -> None:
         ("centered-clipping:radius=1", [], "tau, iterations"),
         ("krum", ["bucketing:s=0"], "s of bucketing"),
         ("krum", ["norm-clipping:tau=-1"], "tau of norm-clipping"),
-        ("tournament", ["nnm"], "candidates bring their own"),
+        ("tournament", ["nnm"], "tries models"),
     ],
 )
 def test_a_wrong_name_or_parameter_is_one_line(aggregator: str, pre: list[str], message: str) -> None:
