@@ -170,9 +170,9 @@ def start(
 def automatic_aggregator(data: Path, pre: tuple[str, ...]) -> str:
     """Return the rule that `--aggregator auto` means: the README's table of attacks favours it.
 
-    With a root of trust the learned weights; without one, or with something before the rule, Multi-Krum.
+    With a root of trust the tournament; without one, or with something before the rule, Multi-Krum.
     """
-    return "learned-weights" if (data / "root").is_dir() and not pre else "multikrum"
+    return "tournament" if (data / "root").is_dir() and not pre else "multikrum"
 
 
 def _byzantine(text: str, *, workers: int, recipe: Recipe) -> int:

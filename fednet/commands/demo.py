@@ -17,18 +17,14 @@ from fednet.errors import BadInput
 if TYPE_CHECKING:
     from data.splitting import SplitSettings
 
-ATTACKS = ("none", "sign-flip", "noise", "nan")
-
-
 @click.command("demo")
 @click.option("--workers", type=click.IntRange(1, 64), default=5, show_default=True, help="How many hospitals.")
 @click.option("--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="How many rounds.")
 @click.option(
     "--attack",
-    type=click.Choice(ATTACKS),
     default="sign-flip",
     show_default=True,
-    help="What the last worker does to its updates.",
+    help="What the last worker does to its updates: none, or as for `worker join`.",
 )
 @click.option("--dataset", type=click.Path(path_type=Path), help="Real scans instead of phantoms: as for `split`.")
 @click.option(
@@ -74,7 +70,10 @@ def command(
 ) -> None:
     """Show the whole system on this machine; with an attack, also what plain averaging would have got."""
     from fednet.commands.processes import run_federation
+    from fednet.simulate.attacks.tamper import tamper_named
 
+    if attack != "none":
+        tamper_named(attack, seed=0)  # a wrong name is said before anything is written
     began = time.monotonic()
     folder = run_dir or Path("runs") / datetime.now(UTC).strftime("demo-%Y%m%d-%H%M%S")
     if folder.exists() and any(folder.iterdir()):

@@ -42,5 +42,5 @@ def test_a_recipe_that_cannot_hold_its_promise_is_refused_before_the_run(
 def test_auto_is_the_rule_of_what_the_coordinator_has(tmp_path: Path) -> None:
     assert automatic_aggregator(tmp_path, ()) == "multikrum"
     (tmp_path / "root").mkdir()
-    assert automatic_aggregator(tmp_path, ()) == "learned-weights"
-    assert automatic_aggregator(tmp_path, ("nnm",)) == "multikrum", "nothing may be mixed before learned weights"
+    assert automatic_aggregator(tmp_path, ()) == "tournament"
+    assert automatic_aggregator(tmp_path, ("nnm",)) == "multikrum", "nothing may be mixed before a tournament"
