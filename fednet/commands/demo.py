@@ -17,6 +17,7 @@ from fednet.errors import BadInput
 if TYPE_CHECKING:
     from data.splitting import SplitSettings
 
+
 @click.command("demo")
 @click.option("--workers", type=click.IntRange(1, 64), default=5, show_default=True, help="How many hospitals.")
 @click.option("--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="How many rounds.")

@@ -6,6 +6,7 @@ import asyncio
 import re
 import signal
 import ssl
+import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fednet.security.enrolment import Credentials
     from fednet.security.tokens import JoinToken
     from fednet.transport.link import Link
+    from fednet.transport.proxy import Proxy
     from fednet.worker.workshop import Tamper, Workshop
 
 
@@ -34,6 +36,7 @@ def command() -> None:
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of scans, one folder per class.")
 @click.option("--id", "worker_id", help="This worker's number or name (default: the folder's number, or the token's).")
 @click.option("--coordinator", "address", help=f"HOST:PORT (default: the token's, or {DEFAULT_HOST}:{DEFAULT_PORT}).")
+@click.option("--proxy", help="HTTP proxy, http://[USER:PASSWORD@]HOST:PORT (default: HTTPS_PROXY); none: never.")
 @click.option("--token", help="Join token from the coordinating centre (the first time only).")
 @click.option("--save", type=click.Path(path_type=Path), help="Own model's file (default: client_ID.pth).")
 @device_option
@@ -56,6 +59,7 @@ def join(
     data: Path,
     worker_id: str | None,
     address: str | None,
+    proxy: str | None,
     token: str | None,
     save: Path | None,
     device: str,
@@ -86,7 +90,7 @@ def join(
         torch.set_num_threads(num_threads)
     asyncio.run(
         _join(
-            Door(certs, name, host, port, given),
+            Door(certs, name, host, port, given, proxy=proxy_for(host, proxy)),
             data=data,
             save=save or Path(f"client_{name.removeprefix('client')}.pth"),
             device_name=str(chosen),
@@ -101,11 +105,20 @@ def join(
 class Door:
     """How this worker gets to its coordinator: enrols where it must, then connects with its certificate."""
 
-    def __init__(self, certs: Path, name: WorkerName, host: str, port: int, token: JoinToken | None) -> None:
+    def __init__(
+        self,
+        certs: Path,
+        name: WorkerName,
+        host: str,
+        port: int,
+        token: JoinToken | None,
+        *,
+        proxy: Proxy | None = None,
+    ) -> None:
         from fednet.security.enrolment import credentials_in
 
         self.credentials: Credentials = credentials_in(certs, name)
-        self.host, self.port = host, port
+        self.host, self.port, self.proxy = host, port, proxy
         self._certs = certs
         self._token = token
 
@@ -119,7 +132,7 @@ class Door:
             if token is None:
                 raise self._no_token()
             await self._enrol(token)
-        return await connect(self.host, self.port, worker_context(self.credentials))
+        return await connect(self.host, self.port, worker_context(self.credentials), proxy=self.proxy)
 
     def explain(self, exc: ssl.SSLError) -> FednetError:
         """Return what a failed TLS handshake means here."""
@@ -159,7 +172,8 @@ class Door:
         from fednet.transport.tcp import connect
 
         name = self.credentials.name
-        link = await connect(self.host, self.port, enrolment_context(token.authority_der), enrolling=True)
+        context = enrolment_context(token.authority_der)
+        link = await connect(self.host, self.port, context, enrolling=True, proxy=self.proxy)
         try:
             link.send(EnrolRequested(name=name, secret=token.secret, request=make_request(self.credentials)))
             async with asyncio.timeout(30):
@@ -215,7 +229,8 @@ async def _join(
         retry_for_s=retry_for_s,
         explain_tls=door.explain,
     )
-    console.notice(f"{door.credentials.name} joins {door.host}:{door.port} with {data}")
+    way = f" through {door.proxy}" if door.proxy else ""
+    console.notice(f"{door.credentials.name} joins {door.host}:{door.port}{way} with {data}")
     task = asyncio.ensure_future(worker.run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -270,6 +285,19 @@ def _open_workshop(
         own_model=wiring.OwnModelFile(save, writer),
         tamper=tamper,
     )
+
+
+def proxy_for(host: str, option: str | None) -> Proxy | None:
+    """Return the proxy to go through: the option's, or that of HTTPS_PROXY unless NO_PROXY or this machine is meant."""
+    from fednet.security.loopback import is_loopback
+    from fednet.transport.proxy import proxy_from
+
+    if option is not None:
+        return None if option == "none" else proxy_from(option)
+    found = urllib.request.getproxies_environment().get("https")
+    if not found or is_loopback(host) or urllib.request.proxy_bypass(host):
+        return None
+    return proxy_from(found)
 
 
 def _name(worker_id: str | None, data: Path, token: JoinToken | None) -> WorkerName:

@@ -23,5 +23,6 @@ DEAD_AFTER_S = 30.0  # three heartbeats without a byte: the link is half open
 PROBE_S = 3.0  # how long an older session has to answer before a newer one of the same identity replaces it
 
 # Connections
+MAX_PROXY_ANSWER_BYTES = 8192  # status line and headers of an HTTP proxy; real ones take a few hundred
 MAX_UNAUTHENTICATED = 64  # in all; an idle TLS connection costs about 300 KiB before it has said who it is
 MAX_UNAUTHENTICATED_PER_ADDRESS = 16  # several hospitals may share one address behind a firewall

@@ -16,6 +16,7 @@ from fednet.protocol.messages import Message
 from fednet.protocol.states import Role
 from fednet.transport.admission import Admission
 from fednet.transport.link import Link
+from fednet.transport.proxy import Proxy, open_tunnel
 
 log = logging.getLogger("fednet.transport")
 
@@ -112,18 +113,21 @@ class Listener:
             raise
 
 
-async def connect(host: str, port: int, context: ssl.SSLContext, *, enrolling: bool = False) -> Link:
-    """Open the worker's one connection, TLS from the first byte.
+async def connect(
+    host: str, port: int, context: ssl.SSLContext, *, enrolling: bool = False, proxy: Proxy | None = None
+) -> Link:
+    """Open the worker's one connection, TLS from the first byte; with a `proxy`, through its tunnel.
 
-    Raises `ConnectionLost` when the coordinator cannot be reached, `ssl.SSLError` when it cannot be trusted.
+    Raises `ConnectionLost` when the coordinator cannot be reached, `ssl.SSLError` when it cannot be trusted, `BadInput`
+    when the proxy refuses.
     """
-    where = f"{host}:{port}"
+    where = f"{host}:{port}" if proxy is None else f"{host}:{port} (through {proxy})"
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            address = {"host": host, "port": port} if proxy is None else {"sock": await open_tunnel(proxy, host, port)}
             transport, link = await asyncio.get_running_loop().create_connection(
                 lambda: Link(Role.WORKER, enrolling=enrolling),
-                host,
-                port,
+                **address,
                 ssl=context,
                 server_hostname=host,
                 ssl_handshake_timeout=limits.HANDSHAKE_TIMEOUT_S,
