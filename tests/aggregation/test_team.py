@@ -13,9 +13,10 @@ import json, os, sys
 import torch
 from fednet.aggregation.rows import TensorRows
 from fednet.aggregation.rules.registry import recipe_named
-from fednet.aggregation.strategy import UpdateFacts, aggregate
+from fednet.aggregation.strategy import Trust, UpdateFacts, aggregate
 from fednet.aggregation.team import ALONE, Team
 from fednet.config import WorkerName
+from fednet.coordinator.crew import shared_trust
 
 torch.set_num_threads(1)
 torch.distributed.init_process_group("gloo")
@@ -27,12 +28,25 @@ if sys.argv[1] == "tiny":
     matrix *= 1e-30
 if sys.argv[1] == "nan":
     matrix[3, 7] = float("nan")
+target = matrix[4]
+own = Trust(update=target, loss=lambda step, buffers: float((step - target).norm()),
+            gradient=lambda step, buffers: torch.nn.functional.normalize(step - target, dim=0, eps=1e-38))
+
+
+def trust_of(name, team):
+    if not recipe_named(name).rule.needs_root:
+        return None
+    if team.size == 1:
+        return own
+    return shared_trust(team, own if team.rank == 0 else None, width=10_001)
+
+
 found = {}
-for name in ("multikrum", "krum", "nnm+trimmed-mean", "geometric-median", "median"):
+for name in ("multikrum", "krum", "nnm+trimmed-mean", "geometric-median", "median", "learned-weights", "tournament"):
     facts = [UpdateFacts(WorkerName(f"client{i}"), 100) for i in range(9)]
     outcomes = [
         aggregate(facts, TensorRows(matrix), [{} for _ in facts], recipe=recipe_named(name), byzantine=2,
-                  device=torch.device("cpu"), team=team)
+                  device=torch.device("cpu"), team=team, trust=trust_of(name, team))
         for team in (ALONE, Team(rank=rank, size=size))
     ]
     alone, shared = outcomes
