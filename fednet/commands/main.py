@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "certs": ("fednet.commands.certs", "The certificate authority: init, token, list."),
     "coordinator": ("fednet.commands.coordinator", "Serve rounds: start."),
     "demo": ("fednet.commands.demo", "The whole system on this machine in under two minutes."),
+    "doctor": ("fednet.commands.doctor", "What stands between this hospital and its coordinator."),
     "evaluate": ("fednet.commands.evaluate", "Judge a saved model on a folder of scans."),
     "bench": ("fednet.commands.bench", "Measure this machine beside its own limit."),
     "simulate": ("fednet.commands.simulate", "Attacks against aggregation rules, on one machine."),

@@ -17,6 +17,7 @@ from fednet.commands.logs import start_logging
 from fednet.commands.options import certs_option, device_option, max_bad_files_option
 from fednet.config import DEFAULT_HOST, DEFAULT_PORT, RunSettings, WorkerConsent, WorkerName, worker_name
 from fednet.errors import BadInput, ConnectionLost, CredentialError, FednetError, Refused
+from fednet.protocol.states import State
 
 if TYPE_CHECKING:
     from fednet.reporting.console import WorkerConsole
@@ -82,8 +83,8 @@ def join(
     chosen = device_from(device)
     next(files_of(data), None)  # a wrong folder shows before anything is asked of the coordinator
     given = decode_token(token) if token else None
-    name = _name(worker_id, data, given)
-    host, port = _address(address, given)
+    name = name_of(worker_id, data, given)
+    host, port = address_of(address, given)
     if num_threads:
         import torch
 
@@ -124,15 +125,19 @@ class Door:
 
     async def connect(self) -> Link:
         """Return a link of this worker's own identity. Raises as `fednet.transport.tcp.connect`, or `Refused`."""
-        from fednet.security.contexts import worker_context
-        from fednet.transport.tcp import connect
-
         if self._must_enrol():
             token = self._token or self._loopback_token()
             if token is None:
                 raise self._no_token()
             await self._enrol(token)
-        return await connect(self.host, self.port, worker_context(self.credentials), proxy=self.proxy)
+        return await self.reach()
+
+    async def reach(self, *, begins: State = State.WAITING) -> Link:
+        """Return a link with the certificate that there is."""
+        from fednet.security.contexts import worker_context
+        from fednet.transport.tcp import connect
+
+        return await connect(self.host, self.port, worker_context(self.credentials), begins=begins, proxy=self.proxy)
 
     def explain(self, exc: ssl.SSLError) -> FednetError:
         """Return what a failed TLS handshake means here."""
@@ -173,7 +178,7 @@ class Door:
 
         name = self.credentials.name
         context = enrolment_context(token.authority_der)
-        link = await connect(self.host, self.port, context, enrolling=True, proxy=self.proxy)
+        link = await connect(self.host, self.port, context, begins=State.ENROLLING, proxy=self.proxy)
         try:
             link.send(EnrolRequested(name=name, secret=token.secret, request=make_request(self.credentials)))
             async with asyncio.timeout(30):
@@ -300,7 +305,7 @@ def proxy_for(host: str, option: str | None) -> Proxy | None:
     return proxy_from(found)
 
 
-def _name(worker_id: str | None, data: Path, token: JoinToken | None) -> WorkerName:
+def name_of(worker_id: str | None, data: Path, token: JoinToken | None) -> WorkerName:
     if worker_id is not None:
         return worker_name(f"client{worker_id}" if worker_id.isdigit() else worker_id)
     if token is not None and token.name is not None:
@@ -311,7 +316,7 @@ def _name(worker_id: str | None, data: Path, token: JoinToken | None) -> WorkerN
     return WorkerName(f"client{found[1]}")
 
 
-def _address(text: str | None, token: JoinToken | None) -> tuple[str, int]:
+def address_of(text: str | None, token: JoinToken | None) -> tuple[str, int]:
     if text is None:
         return (token.host, token.port) if token else (DEFAULT_HOST, DEFAULT_PORT)
     host, colon, port = text.rpartition(":")

@@ -39,7 +39,8 @@ from fednet.coordinator.round import (
 )
 from fednet.coordinator.sessions import Session
 from fednet.errors import AggregationError, ConnectionLost, CredentialError, FednetError, RunParked
-from fednet.protocol.messages import Enrolled, EnrolRequested, Hello, Message, RoundClosed, RunStatus
+from fednet.protocol import limits
+from fednet.protocol.messages import Enrolled, EnrolRequested, Hello, Message, Probe, Probed, RoundClosed, RunStatus
 from fednet.reporting.reporter import RunReporter
 from fednet.security.identity import Role, identity_of
 from fednet.storage.store import RunStore
@@ -150,6 +151,8 @@ class Coordinator:
         try:
             if isinstance(first, EnrolRequested):
                 await self._enrol(link, first)
+            elif isinstance(first, Probe):
+                await answer_probes(link, first)
             elif isinstance(first, Hello):
                 await self._serve_worker(link, first)
         except ConnectionLost as exc:
@@ -350,6 +353,17 @@ class Coordinator:
             for worker in self._rounds.connected & self._sessions.keys():
                 self._sessions[worker].link.send(RunStatus(text=text))
         self._last_status = text
+
+
+async def answer_probes(link: Link, probe: Message) -> None:
+    """Give a peer that measures the way what it needs, for a while."""
+    try:
+        async with asyncio.timeout(limits.PROBING_S):
+            while isinstance(probe, Probe):
+                link.send(Probed(unix_time_s=time.time(), filling=probe.filling))
+                probe = await link.receive()
+    except TimeoutError:
+        await link.close("probing-over", f"a connection may measure for {limits.PROBING_S:.0f} s")
 
 
 def waiting_text(rounds: Rounds, settings: RunSettings, desk: Desk) -> str:

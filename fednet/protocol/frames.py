@@ -46,6 +46,8 @@ class Kind(enum.IntEnum):
     ENROL_REQUESTED = 16
     ENROLLED = 17
     GOODBYE = 18
+    PROBE = 19
+    PROBED = 20
 
 
 class Header(NamedTuple):

@@ -14,12 +14,14 @@ WINDOW_BYTES = 8 * 2**20  # sent but not yet taken by the receiver; what one slo
 ACKNOWLEDGE_BYTES = WINDOW_BYTES // 4  # the receiver reports this often, so the sender never waits for a report
 MAX_TRANSFERS = 4  # transfers in one direction of one connection at a time; a round needs one, a late one drains
 MAX_QUEUED_MESSAGES = 256  # control messages queued for a peer that does not read; then the connection is dropped
+MAX_PROBE_BYTES = 32 * 1024  # of filling in one probe: two of them fit in a control frame
 
 # Time, in seconds
 HANDSHAKE_TIMEOUT_S = 5.0  # for TLS, from accept; absolute, so a byte a second gains nothing
 HELLO_TIMEOUT_S = 5.0  # for the first complete frame after TLS; absolute too
 HEARTBEAT_S = 10.0  # how often each side says that it lives
 DEAD_AFTER_S = 30.0  # three heartbeats without a byte: the link is half open
+PROBING_S = 30.0  # how long one connection may measure; absolute
 PROBE_S = 3.0  # how long an older session has to answer before a newer one of the same identity replaces it
 
 # Connections

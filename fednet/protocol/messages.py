@@ -21,13 +21,14 @@ Natural = Annotated[int, Between(0, 2**63 - 1)]
 Round = Annotated[int, Between(1, 10**6)]
 TransferId = Annotated[int, Between(0, 2**32 - 1)]
 Bytes = Annotated[int, Between(0, limits.MAX_TRANSFER_BYTES)]
-Seconds = Annotated[float, Between(0.0, 1e9)]
+Seconds = Annotated[float, Between(0.0, 1e10)]
 Number = Annotated[float, Between(-1e300, 1e300)]
 Share = Annotated[float, Between(0.0, 1.0)]
 Text = Annotated[str, Between(0, limits.MAX_TEXT)]
 Name = Annotated[str, Between(1, 64)]
 Digest = Annotated[str, Between(64, 64)]
 Blob = Annotated[bytes, Between(1, 8192)]
+Filling = Annotated[bytes, Between(0, limits.MAX_PROBE_BYTES)]
 Document = Annotated[dict[str, Any], Between(0, limits.MAX_ENTRIES)]
 
 
@@ -215,6 +216,23 @@ class Goodbye(Message):
     kind = Kind.GOODBYE
     code: Name
     reason: Text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe(Message):
+    """Worker, in place of Hello: measures the way (`cli.py doctor`). It takes part in nothing."""
+
+    kind = Kind.PROBE
+    filling: Filling
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probed(Message):
+    """Coordinator: its clock, and the same filling back."""
+
+    kind = Kind.PROBED
+    unix_time_s: Seconds  # since 1970, UTC
+    filling: Filling
 
 
 _BY_KIND: dict[Kind, type[Message]] = {cls.kind: cls for cls in Message.__subclasses__()}

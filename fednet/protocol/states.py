@@ -19,6 +19,7 @@ class State(enum.Enum):
 
     ANONYMOUS = "anonymous"  # coordinator: the peer has no certificate; it may enrol, nothing else
     IDENTIFIED = "identified"  # coordinator: the peer has a certificate and has said nothing yet
+    PROBING = "probing"  # both: the peer measures the way
     GREETED = "greeted"  # coordinator: Hello came; the worker builds its model
     ENROLLING = "enrolling"  # worker: asked for a certificate
     WAITING = "waiting"  # worker: said Hello
@@ -31,7 +32,12 @@ _ANYTIME = (Kind.HEARTBEAT, Kind.GOODBYE)
 # (our role, state) -> {kind that may be received: state after it}
 RECEIVE: dict[tuple[Role, State], dict[Kind, State]] = {
     (Role.COORDINATOR, State.ANONYMOUS): {Kind.ENROL_REQUESTED: State.CLOSED, Kind.GOODBYE: State.CLOSED},
-    (Role.COORDINATOR, State.IDENTIFIED): {Kind.HELLO: State.GREETED, Kind.GOODBYE: State.CLOSED},
+    (Role.COORDINATOR, State.IDENTIFIED): {
+        Kind.HELLO: State.GREETED,
+        Kind.PROBE: State.PROBING,
+        Kind.GOODBYE: State.CLOSED,
+    },
+    (Role.COORDINATOR, State.PROBING): {Kind.PROBE: State.PROBING, Kind.GOODBYE: State.CLOSED},
     (Role.COORDINATOR, State.GREETED): {
         Kind.READY: State.JOINED,
         Kind.HEARTBEAT: State.GREETED,
@@ -47,6 +53,7 @@ RECEIVE: dict[tuple[Role, State], dict[Kind, State]] = {
         Kind.GOODBYE: State.CLOSED,
     },
     (Role.WORKER, State.ENROLLING): {Kind.ENROLLED: State.CLOSED, Kind.GOODBYE: State.CLOSED},
+    (Role.WORKER, State.PROBING): {Kind.PROBED: State.PROBING, Kind.GOODBYE: State.CLOSED},
     (Role.WORKER, State.WAITING): {
         Kind.WELCOME: State.JOINED,
         Kind.HEARTBEAT: State.WAITING,
@@ -79,6 +86,7 @@ SEND: dict[Role, frozenset[Kind]] = {
             Kind.ROUND_CLOSED,
             Kind.RUN_STATUS,
             Kind.ENROLLED,
+            Kind.PROBED,
             *_ANYTIME,
         }
     ),
@@ -91,6 +99,7 @@ SEND: dict[Role, frozenset[Kind]] = {
             Kind.UPDATE_OFFERED,
             Kind.CHUNKS_RECEIVED,
             Kind.ENROL_REQUESTED,
+            Kind.PROBE,
             *_ANYTIME,
         }
     ),

@@ -24,9 +24,10 @@ class Link(asyncio.BufferedProtocol):
     `RemoteProtocolError` when the peer broke the protocol, else `ConnectionLost`.
     """
 
-    def __init__(self, role: Role, *, enrolling: bool = False) -> None:
+    def __init__(self, role: Role, *, begins: State = State.WAITING) -> None:
+        """`begins`: a worker's first state; a coordinator's follows from the peer's certificate."""
         self._role = role
-        self._enrolling = enrolling
+        self._begins = begins
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._connection = Connection(role, State.CLOSED)
@@ -181,7 +182,7 @@ class Link(asyncio.BufferedProtocol):
     def _first_state(self) -> State:
         if self._role is Role.COORDINATOR:
             return State.IDENTIFIED if self.certificate else State.ANONYMOUS
-        return State.ENROLLING if self._enrolling else State.WAITING
+        return self._begins
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Heartbeat):

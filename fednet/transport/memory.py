@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import Any
 
-from fednet.protocol.states import Role
+from fednet.protocol.states import Role, State
 from fednet.transport.link import Link
 
 _HIGH_WATER_BYTES = 2**16
@@ -101,9 +101,9 @@ class MemoryTransport(asyncio.Transport):
                 self.other._schedule()
 
 
-def memory_pair(*, certificate: bytes | None = b"certificate", enrolling: bool = False) -> tuple[Link, Link]:
+def memory_pair(*, certificate: bytes | None = b"certificate", begins: State = State.WAITING) -> tuple[Link, Link]:
     """Return the (coordinator's, worker's) link of a new connection; `certificate` is what the worker shows."""
-    coordinator, worker = Link(Role.COORDINATOR), Link(Role.WORKER, enrolling=enrolling)
+    coordinator, worker = Link(Role.COORDINATOR), Link(Role.WORKER, begins=begins)
     at_coordinator = MemoryTransport(coordinator, {"peername": ("127.0.0.1", 1), "certificate": certificate})
     at_worker = MemoryTransport(worker, {"peername": ("127.0.0.1", 2), "certificate": b"coordinator"})
     at_coordinator.other, at_worker.other = at_worker, at_coordinator

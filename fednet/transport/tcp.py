@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from fednet.errors import BadInput, ConnectionLost, FednetError
 from fednet.protocol import limits
 from fednet.protocol.messages import Message
-from fednet.protocol.states import Role
+from fednet.protocol.states import Role, State
 from fednet.transport.admission import Admission
 from fednet.transport.link import Link
 from fednet.transport.proxy import Proxy, open_tunnel
@@ -114,7 +114,7 @@ class Listener:
 
 
 async def connect(
-    host: str, port: int, context: ssl.SSLContext, *, enrolling: bool = False, proxy: Proxy | None = None
+    host: str, port: int, context: ssl.SSLContext, *, begins: State = State.WAITING, proxy: Proxy | None = None
 ) -> Link:
     """Open the worker's one connection, TLS from the first byte; with a `proxy`, through its tunnel.
 
@@ -126,7 +126,7 @@ async def connect(
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             address = {"host": host, "port": port} if proxy is None else {"sock": await open_tunnel(proxy, host, port)}
             transport, link = await asyncio.get_running_loop().create_connection(
-                lambda: Link(Role.WORKER, enrolling=enrolling),
+                lambda: Link(Role.WORKER, begins=begins),
                 **address,
                 ssl=context,
                 server_hostname=host,

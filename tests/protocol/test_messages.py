@@ -20,10 +20,11 @@ SAMPLES: dict[str, Any] = {
     "request": b"r",
     "certificate": b"c",
     "answer_wanted": True,
+    "filling": b"f" * 100,
     "fraction": 0.5,
     "weight": 0.25,
 }
-NUMBERS = {"heartbeat_s", "remaining_s", "images_per_s", "loss", "train_s"}
+NUMBERS = {"heartbeat_s", "remaining_s", "images_per_s", "loss", "train_s", "unix_time_s"}
 TEXTS = {"software", "run", "worker", "name", "device", "code", "reason", "verdict", "text"}
 
 
