@@ -74,10 +74,13 @@ class Fuzzer:
         return connection
 
     def _damaged(self) -> bytes:
+        """Return what mostly would have been allowed, had it not been damaged: so the later checks are tried too."""
         damage: Callable[[bytearray], bytes] = self._random.choice(
             (bytes, self._flipped, self._cut, self._spliced, self._redocumented, self._reheaded, self._random_bytes)
         )
-        return damage(bytearray(self._random.choice(GOOD)))
+        allowed = RECEIVE.get((self._connection.role, self._connection.state), {})  # none once it is closed
+        fitting = [frame for frame in GOOD if frame[3] in allowed]
+        return damage(bytearray(self._random.choice(fitting if fitting and self._random.random() < 0.7 else GOOD)))
 
     def _flipped(self, frame: bytearray) -> bytes:
         for _ in range(self._random.randint(1, 4)):
