@@ -105,6 +105,12 @@ class RunSettings:
             found=self.quarantine,
             expected=f"0 (nobody) to {self.reputation_window} (--window)",
         )
+        require(
+            self.quarantine == 0 or self.byzantine > 0,
+            "--quarantine",
+            found=f"{self.quarantine}, and f = 0 (--byzantine)",
+            expected="f of at least 1: no more workers than f are ever left out",
+        )
         _require_number("--deadline", self.deadline_s, low=0.0, high=30 * 86400.0, low_open=True)
         _require_number("--patience", self.patience_s, low=0.0, high=365 * 86400.0)
         require(0 <= self.seed < 2**63, "--seed", found=self.seed, expected="0 to 2^63 - 1")

@@ -131,9 +131,10 @@ def pack(state: State, manifest: Manifest) -> torch.Tensor:
 def pack_parameters(tensors: State, manifest: Manifest) -> torch.Tensor:
     """Copy one tensor for each parameter (any device) into one vector  # (parameter_count,) float32, on the CPU."""
     flat = empty_flat(manifest)
+    places = views(flat, manifest)
     for spec in manifest.specs:
         if spec.is_parameter:
-            views(flat, manifest)[spec.name].copy_(tensors[spec.name])
+            places[spec.name].copy_(tensors[spec.name])
     return parameters_of(flat, manifest)
 
 

@@ -15,7 +15,7 @@ class Standing:
     worker: str
     rounds: int  # in which it sent an update
     rejected: int
-    lately: int  # how many of its last rounds the next two are about
+    lately: int  # how many of its last rounds the next two are about: those in which it was judged
     rejected_lately: int
     cosine_lately: float | None  # mean cosine to the selected
     mean_weight: float  # share of the step, 0 to 1, over all its rounds
@@ -31,7 +31,7 @@ def standings(rounds: Sequence[Sequence[Mapping[str, object]]], *, window: int) 
 
 
 def _standing(worker: str, verdicts: Sequence[Mapping[str, object]], window: int) -> Standing:
-    lately = verdicts[-window:]
+    lately = [each for each in verdicts if not each.get("quarantined")][-window:]  # quarantine proves nothing
     cosines = [value for each in lately if isinstance(value := each.get("cosine"), float)]
     weights = [value if isinstance(value := each.get("weight"), float) else 0.0 for each in verdicts]
     return Standing(

@@ -84,9 +84,9 @@ def aggregate(
     """Combine a round's updates (`rows`  # n parameter deltas; `buffers`: each worker's BatchNorm statistics).
 
     The result does not depend on the order of the arguments: everything is arranged by worker name first. Updates of
-    the `quarantined` count like faulty ones, for the reason given. Of a `team` every process calls this with the same
-    updates, and gets the same. Raises `AggregationError` when more than f updates are faulty, or too few are left for
-    the recipe.
+    the `quarantined` are left out for the reason given; where too few are left then, f is lowered for them. Of a `team`
+    every process calls this with the same updates, and gets the same. Raises `AggregationError` when more than f
+    updates are faulty, or too few are left for the recipe.
     """
     order = sorted(range(len(updates)), key=lambda index: updates[index].worker)
     updates = [updates[index] for index in order]
@@ -95,11 +95,13 @@ def aggregate(
     found = survey(rows if trust is None else StackedRows(rows, TensorRows(trust.update[None])), device, team=team)
     norms = found.norms[: len(updates)]
     complaints = faults(norms, [update.samples for update in updates], buffers)
+    byzantine = _remaining_byzantine(updates, complaints, byzantine)
     complaints = [
-        quarantined.get(update.worker, complaint) for update, complaint in zip(updates, complaints, strict=True)
+        complaint or quarantined.get(update.worker) for update, complaint in zip(updates, complaints, strict=True)
     ]
     sound = [index for index, complaint in enumerate(complaints) if complaint is None]
-    byzantine = _remaining_byzantine(updates, complaints, byzantine)
+    for _ in quarantined:
+        byzantine -= 1 if byzantine and recipe.shortfall(len(sound), byzantine) else 0
     shortfall = recipe.shortfall(len(sound), byzantine)
     if shortfall is not None:
         raise AggregationError(f"{shortfall} sound ones left")
@@ -162,9 +164,15 @@ class _Work:
     ) -> None:
         self._rows, self._buffers = rows, buffers
         self._byzantine, self._device, self._team = byzantine, device, team
+        self._last: tuple[Plan, torch.Tensor] | None = None
 
     def step(self, plan: Plan) -> torch.Tensor:
-        """Return the planned step  # (d,) float32."""
+        """Return the planned step  # (d,) float32; that of the plan asked for last is kept: it takes a pass."""
+        if self._last is None or self._last[0] is not plan:
+            self._last = plan, self._made(plan)
+        return self._last[1]
+
+    def _made(self, plan: Plan) -> torch.Tensor:
         reduce, device = plan.reduce, self._device
         if reduce is None:
             return self._team.whole(lambda rows: weighted_sum(rows, plan.weights[0], device), self._rows)

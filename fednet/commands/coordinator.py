@@ -111,9 +111,12 @@ def start(
     from fednet.aggregation.rules.registry import recipe_named
     from fednet.commands.serving import ServingOptions, serve_run
     from fednet.reporting.console import RunConsole
+    from fednet.storage.store import settings_in
 
     start_logging(verbose=verbose)
-    aggregator = automatic_aggregator(data, pre) if aggregator == "auto" else aggregator
+    if aggregator == "auto":
+        begun = settings_in(run_dir) if resume and run_dir is not None else None
+        aggregator, pre = (begun.aggregator, begun.pre) if begun else automatic_recipe(data, pre)
     recipe = recipe_named(aggregator, pre)
     tolerated = _byzantine(byzantine, workers=workers, recipe=recipe)
     settings = RunSettings(
@@ -167,12 +170,12 @@ def start(
         _summarise(folder, as_json=as_json)
 
 
-def automatic_aggregator(data: Path, pre: tuple[str, ...]) -> str:
-    """Return the rule that `--aggregator auto` means: the README's table of attacks favours it.
+def automatic_recipe(data: Path, pre: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """Return (rule, what goes before it) that `--aggregator auto` means: what the README's table of attacks favours.
 
-    With a root of trust the tournament; without one, or with something before the rule, Multi-Krum.
+    With a root of trust the tournament; without one, Multi-Krum behind NNM, or behind what was asked for.
     """
-    return "tournament" if (data / "root").is_dir() and not pre else "multikrum"
+    return ("tournament", ()) if (data / "root").is_dir() and not pre else ("multikrum", pre or ("nnm",))
 
 
 def _byzantine(text: str, *, workers: int, recipe: Recipe) -> int:

@@ -19,10 +19,11 @@ import click
 
 from fednet.commands.options import certs_option, json_option
 from fednet.config import WorkerName
-from fednet.errors import FednetError
+from fednet.errors import ConnectionLost, FednetError
 
 if TYPE_CHECKING:
     from fednet.commands.worker import Door
+    from fednet.protocol.messages import Probed
     from fednet.transport.link import Link
 
 _FRESH_DAYS = 14  # a certificate that ends sooner than this is worth a word
@@ -31,6 +32,8 @@ _LEAST_FREE_BYTES = 2**30  # an own model, its temporary copy, and room to breat
 _SLOW_BYTES_PER_S = 2**18  # a ResNet18 takes three minutes each way at this rate
 _ROUND_TRIPS = 5
 _PROBES_AT_ONCE = 16
+_MOST_PROBES = 1000  # fewer than a coordinator answers on one connection
+_ANSWER_WITHIN_S = 15.0
 _MEASURE_FOR_S = 2.0
 
 
@@ -61,7 +64,7 @@ def command(
 
     host, port = address_of(address, None)
     name = _whose(certs, worker_id, data)
-    way = proxy_for(host, proxy)
+    way = proxy_for(host, port, proxy)
     findings: list[Finding] = []
     for finding in _looked_at(Door(certs, name, host, port, None, proxy=way) if name else None, host, port, way, data):
         findings.append(finding)
@@ -155,7 +158,7 @@ def _certificate(door: Door | None) -> Iterator[Finding]:
 
 
 async def _measured(door: Door) -> list[Finding]:
-    """Return what a connection with this worker's certificate tells."""
+    """Return what a connection with this worker's certificate tells, up to where it fails."""
     import ssl
 
     from fednet.protocol.states import State
@@ -165,59 +168,44 @@ async def _measured(door: Door) -> list[Finding]:
     except ssl.SSLError as exc:
         return [Finding("TLS", False, str(door.explain(exc)))]
     except FednetError as exc:
-        return [Finding("TLS", False, str(exc))]
+        return [Finding("TLS", False, str(exc), "The port is open: is it the coordinator's?")]
+    findings = []
     try:
-        return [_tls(link), *(await _timed(link))]
+        for about, look in (("TLS", _tls), ("clock", _clock), ("rate", _rate)):
+            trouble = about
+            findings += await look(link)
     except (FednetError, TimeoutError) as exc:
         cause = exc.__cause__
-        why = door.explain(cause) if isinstance(cause, ssl.SSLError) else exc or "no answer in 15 s"
-        return [Finding("TLS", False, f"the coordinator ended it: {why}", "Its log says why")]
+        if isinstance(cause, ssl.SSLError):  # TLS 1.3: a refused certificate shows only now
+            return [Finding("TLS", False, str(door.explain(cause)))]
+        todo = "Try again; if it stays so, the coordinator's log says why"
+        findings.append(Finding(trouble, False, str(exc) or f"no answer in {_ANSWER_WITHIN_S:.0f} s", todo))
     finally:
         link.abort()
+    return findings
 
 
-def _tls(link: Link) -> Finding:
+async def _tls(link: Link) -> list[Finding]:
     from fednet.security.identity import identity_of
 
     assert link.certificate is not None, "TLS without the coordinator's certificate does not come to be"
     identity = identity_of(link.certificate)
-    return Finding(
-        "TLS",
-        True,
-        f"the coordinator's certificate holds until {identity.not_after:%Y-%m-%d}, SHA-256 {identity.fingerprint}",
-    )
+    found = f"the coordinator's certificate holds until {identity.not_after:%Y-%m-%d}, SHA-256 {identity.fingerprint}"
+    return [Finding("TLS", True, found)]
 
 
-async def _timed(link: Link) -> list[Finding]:
-    from fednet.protocol.limits import MAX_PROBE_BYTES
-    from fednet.protocol.messages import Goodbye, Probe, Probed
-
-    async def answer() -> Probed:
-        async with asyncio.timeout(15):
-            found = await link.receive()
-        if isinstance(found, Goodbye):
-            raise FednetError(f"{found.reason} ({found.code})")
-        assert isinstance(found, Probed)
-        return found
+async def _clock(link: Link) -> list[Finding]:
+    from fednet.protocol.messages import Probe
 
     trips, skews = [], []
     for _ in range(_ROUND_TRIPS):
         began, sent_at = time.perf_counter(), time.time()
         link.send(Probe(filling=b""))
-        found = await answer()
+        found = await _answer(link)
         trips.append(time.perf_counter() - began)
         skews.append(found.unix_time_s - sent_at - trips[-1] / 2)
-    trip, skew = statistics.median(trips), statistics.median(skews)
-    began, moved, waiting = time.perf_counter(), 0, 0
-    while (elapsed := time.perf_counter() - began) < _MEASURE_FOR_S or waiting:
-        while waiting < _PROBES_AT_ONCE and elapsed < _MEASURE_FOR_S:
-            link.send(Probe(filling=bytes(MAX_PROBE_BYTES)))
-            waiting += 1
-        moved += len((await answer()).filling)
-        waiting -= 1
-    rate = moved / (time.perf_counter() - began)
-    link.send(Goodbye(code="measured", reason="thank you"))
-    is_right, is_fast = abs(skew) <= _MOST_SKEW_S, rate >= _SLOW_BYTES_PER_S
+    skew = statistics.median(skews)
+    is_right = abs(skew) <= _MOST_SKEW_S
     return [
         Finding(
             "clock",
@@ -225,14 +213,42 @@ async def _timed(link: Link) -> list[Finding]:
             f"{abs(skew):.1f} s {'behind' if skew > 0 else 'ahead of'} the coordinator's",
             "" if is_right else "Set it by NTP: certificates have dates",
         ),
-        Finding("round trip", True, f"{1000 * trip:.1f} ms"),
-        Finding(
-            "rate",
-            is_fast,
-            f"{rate / 1e6:.2f} MB/s each way at once: a ResNet18 (45 MB) takes about {45e6 / rate:.0f} s",
-            "" if is_fast else "Ask the coordinating centre for a long enough --deadline",
-        ),
+        Finding("round trip", True, f"{1000 * statistics.median(trips):.1f} ms"),
     ]
+
+
+async def _rate(link: Link) -> list[Finding]:
+    from fednet.protocol.limits import MAX_PROBE_BYTES
+    from fednet.protocol.messages import Goodbye, Probe
+
+    began, sent, answered = time.perf_counter(), 0, 0
+    at_once = 1  # grows as answers come in time: a slow link must not be filled for minutes
+    while True:
+        is_over = time.perf_counter() - began >= _MEASURE_FOR_S or sent >= _MOST_PROBES
+        while not is_over and sent - answered < at_once:
+            link.send(Probe(filling=bytes(MAX_PROBE_BYTES)))
+            sent += 1
+        if sent == answered:
+            break
+        await _answer(link)
+        answered += 1
+        at_once = min(at_once + 1, _PROBES_AT_ONCE)
+    rate = answered * MAX_PROBE_BYTES / (time.perf_counter() - began)
+    link.send(Goodbye(code="measured", reason="thank you"))
+    is_fast = rate >= _SLOW_BYTES_PER_S
+    found = f"{rate / 1e6:.2f} MB/s each way at once: a ResNet18 (45 MB) takes about {45e6 / rate:.0f} s"
+    return [Finding("rate", is_fast, found, "" if is_fast else "Ask the coordinating centre for a long --deadline")]
+
+
+async def _answer(link: Link) -> Probed:
+    from fednet.protocol.messages import Goodbye, Probed
+
+    async with asyncio.timeout(_ANSWER_WITHIN_S):
+        found = await link.receive()
+    if isinstance(found, Goodbye):
+        raise ConnectionLost(f"{found.reason} ({found.code})")
+    assert isinstance(found, Probed)
+    return found
 
 
 def _data(folder: Path) -> Finding:

@@ -70,8 +70,7 @@ class Grid:
     def _run_cell(self, cell: Cell, world: World) -> str:
         began = time.monotonic()
         recipe, attack = self.recipes[cell.recipe], self.attacks[cell.attack]
-        spool = self.folder / "spool" / os.environ.get("RANK", "0")
-        found = VirtualFederation(world, self._settings(cell), recipe, attack, spool=spool).run()
+        found = VirtualFederation(world, self._settings(cell), recipe, attack, spool=self.folder / "spool").run()
         seconds = time.monotonic() - began
         self.results.keep(cell, found, seconds=seconds)
         last = f"accuracy {found.accuracy[-1]:.3f}" if found.accuracy else f"parked: {found.parked}"

@@ -91,7 +91,7 @@ def join(
         torch.set_num_threads(num_threads)
     asyncio.run(
         _join(
-            Door(certs, name, host, port, given, proxy=proxy_for(host, proxy)),
+            Door(certs, name, host, port, given, proxy=proxy_for(host, port, proxy)),
             data=data,
             save=save or Path(f"client_{name.removeprefix('client')}.pth"),
             device_name=str(chosen),
@@ -292,7 +292,7 @@ def _open_workshop(
     )
 
 
-def proxy_for(host: str, option: str | None) -> Proxy | None:
+def proxy_for(host: str, port: int, option: str | None) -> Proxy | None:
     """Return the proxy to go through: the option's, or that of HTTPS_PROXY unless NO_PROXY or this machine is meant."""
     from fednet.security.loopback import is_loopback
     from fednet.transport.proxy import proxy_from
@@ -300,9 +300,12 @@ def proxy_for(host: str, option: str | None) -> Proxy | None:
     if option is not None:
         return None if option == "none" else proxy_from(option)
     found = urllib.request.getproxies_environment().get("https")
-    if not found or is_loopback(host) or urllib.request.proxy_bypass(host):
+    if not found or is_loopback(host) or urllib.request.proxy_bypass(f"{host}:{port}"):
         return None
-    return proxy_from(found)
+    try:
+        return proxy_from(found)
+    except BadInput as exc:
+        raise BadInput("HTTPS_PROXY", expected=exc.expected, todo="correct it, or --proxy none goes without") from exc
 
 
 def name_of(worker_id: str | None, data: Path, token: JoinToken | None) -> WorkerName:

@@ -33,6 +33,7 @@ class Combined:
 
     model: torch.Tensor  # (total_bytes,) uint8
     outcome: Outcome
+    quarantined: frozenset[WorkerName]
 
     def document(self, delivered: Mapping[WorkerName, DeliveredUpdate]) -> dict[str, Any]:
         """Return what the run's record keeps of the aggregation; plain JSON types."""
@@ -46,6 +47,7 @@ class Combined:
                     "norm": _finite(verdict.norm),
                     "weight": verdict.weight,
                     "cosine": verdict.cosine,
+                    "quarantined": verdict.worker in self.quarantined,
                     "samples": delivered[verdict.worker].samples,
                     "train_s": delivered[verdict.worker].train_s,
                     "loss": delivered[verdict.worker].loss,
@@ -109,7 +111,7 @@ def combine_updates(
         )
     finally:
         rows.close()
-    return Combined(applied(base, outcome.step, outcome.buffers, manifest), outcome)
+    return Combined(applied(base, outcome.step, outcome.buffers, manifest), outcome, frozenset(quarantined))
 
 
 def model_with(base: torch.Tensor, combined: Combined, update: DeliveredUpdate, *, manifest: Manifest) -> torch.Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -112,6 +111,7 @@ class Coordinator:
         self._trust_in = trust_in
         self._team = team
         self._sessions: dict[WorkerName, Session] = {}
+        self._probing: set[WorkerName] = set()
         self._combined: Combined | None = None
         self._judgement: dict[str, Any] = {}
         self._timings = Timings()
@@ -152,7 +152,7 @@ class Coordinator:
             if isinstance(first, EnrolRequested):
                 await self._enrol(link, first)
             elif isinstance(first, Probe):
-                await answer_probes(link, first)
+                await self._serve_probes(link, first)
             elif isinstance(first, Hello):
                 await self._serve_worker(link, first)
         except ConnectionLost as exc:
@@ -180,6 +180,19 @@ class Coordinator:
         log.info("%s: enrolled as %s", link.peer, request.name)
         link.send(Enrolled(certificate=certificate))
         await link.close("enrolled", "certificate issued")
+
+    async def _serve_probes(self, link: Link, first: Probe) -> None:
+        assert link.certificate is not None, "the protocol takes no Probe without a certificate"
+        prober = identity_of(link.certificate).name
+        if prober in self._probing or len(self._probing) >= limits.MAX_PROBING:
+            await link.close("busy", "somebody measures already: try again in half a minute")
+            return
+        log.info("%s: %s measures the way", link.peer, prober)
+        self._probing.add(prober)
+        try:
+            await answer_probes(link, first)
+        finally:
+            self._probing.discard(prober)
 
     async def _serve_worker(self, link: Link, hello: Hello) -> None:
         assert link.certificate is not None, "the protocol takes no Hello without a certificate"
@@ -302,7 +315,8 @@ class Coordinator:
         suspects = {each.worker for each in await asyncio.to_thread(self._record.suspects)}
         found = {}
         for verdict in combined.outcome.verdicts:
-            if verdict.worker in suspects and not verdict.selected and math.isfinite(verdict.norm):
+            was_scored = verdict.cosine is not None  # neither faulty nor in quarantine
+            if verdict.worker in suspects and not verdict.selected and was_scored:
                 update = self._desk.delivered[verdict.worker]
                 model = await asyncio.to_thread(model_with, self._model, combined, update, manifest=self._manifest)
                 found[verdict.worker] = (await asyncio.to_thread(self._judge, model)).get("validation")
@@ -320,7 +334,9 @@ class Coordinator:
         self._desk.end_round()
         self._reporter.round_committed(document)
         for suspect in await asyncio.to_thread(self._record.suspects):
-            self._reporter.notice(f"Warning: {warning(suspect, would_improve=would_improve(document, suspect.worker))}")
+            if suspect.worker not in combined.quarantined:
+                tried = would_improve(document, suspect.worker)
+                self._reporter.notice(f"Warning: {warning(suspect, would_improve=tried)}")
         self._desk.events.put_nowait(RoundCommitted())
 
     def _tell_workers(self, number: int, document: dict[str, Any]) -> None:
@@ -359,11 +375,14 @@ async def answer_probes(link: Link, probe: Message) -> None:
     """Give a peer that measures the way what it needs, for a while."""
     try:
         async with asyncio.timeout(limits.PROBING_S):
-            while isinstance(probe, Probe):
+            for _ in range(limits.MAX_PROBES):
+                if not isinstance(probe, Probe):
+                    return
                 link.send(Probed(unix_time_s=time.time(), filling=probe.filling))
                 probe = await link.receive()
     except TimeoutError:
-        await link.close("probing-over", f"a connection may measure for {limits.PROBING_S:.0f} s")
+        pass
+    await link.close("probing-over", f"a connection may measure for {limits.PROBING_S:.0f} s, by so many probes")
 
 
 def waiting_text(rounds: Rounds, settings: RunSettings, desk: Desk) -> str:

@@ -22,9 +22,11 @@ HELLO_TIMEOUT_S = 5.0  # for the first complete frame after TLS; absolute too
 HEARTBEAT_S = 10.0  # how often each side says that it lives
 DEAD_AFTER_S = 30.0  # three heartbeats without a byte: the link is half open
 PROBING_S = 30.0  # how long one connection may measure; absolute
-PROBE_S = 3.0  # how long an older session has to answer before a newer one of the same identity replaces it
+ALIVE_WITHIN_S = 3.0  # how long an older session has to answer before a newer one of the same identity replaces it
 
 # Connections
+MAX_PROBING = 2  # connections that measure at one time, one of an identity: each may fill its queue with probes
+MAX_PROBES = 2048  # of one connection: 64 MiB, two seconds of a fast link
 MAX_PROXY_ANSWER_BYTES = 8192  # status line and headers of an HTTP proxy; real ones take a few hundred
 MAX_UNAUTHENTICATED = 64  # in all; an idle TLS connection costs about 300 KiB before it has said who it is
 MAX_UNAUTHENTICATED_PER_ADDRESS = 16  # several hospitals may share one address behind a firewall

@@ -91,7 +91,8 @@ class VirtualFederation:
     ) -> None:
         """The last f workers by name (and as many more as the attack brings) are the attackers.
 
-        Updates that would take more than `most_in_memory` bytes together are kept on disk, in the folder `spool`.
+        Where a round's updates would take more than `most_in_memory` bytes, those that are trained are kept on disk, in
+        the folder `spool`; what attackers make of theirs is in memory.
         """
         self._world, self._settings, self._recipe, self._attack = world, settings, recipe, attack
         names = list(world.hospitals)
@@ -182,7 +183,7 @@ class VirtualFederation:
         )
         update = update_from(pack(self._network.state_dict(), self._manifest), self._model, self._manifest)
         if self._spool is not None:
-            update = spooled(update, self._spool / name)
+            update = spooled(update, self._spool)
         tensors = views(update, self._manifest)
         return Submission(
             delta=parameters_of(update, self._manifest),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,14 +94,17 @@ class SpoolRows:
             os.close(descriptor)
 
 
-def spooled(flat: torch.Tensor, path: Path) -> torch.Tensor:
+def spooled(flat: torch.Tensor, folder: Path) -> torch.Tensor:
     """Return `flat`  # (nbytes,) uint8, copied into a file that has no name any more: the system may page it out.
 
     It lives as long as the tensor. Raises `DiskFull` before anything is written.
     """
+    path = folder / f"{secrets.token_hex(8)}.update"
     SpoolFile(path, flat.numel()).close()
-    mapped = torch.from_file(str(path), shared=True, size=flat.numel(), dtype=torch.uint8)
-    path.unlink()
+    try:
+        mapped = torch.from_file(str(path), shared=True, size=flat.numel(), dtype=torch.uint8)
+    finally:
+        path.unlink()
     return mapped.copy_(flat)
 
 

@@ -131,16 +131,27 @@ class RunStore:
 
 def has_run(folder: Path) -> bool:
     """Whether a run was begun in `folder`; a database that was made and never begun is none. Changes nothing."""
+    return _begun_with(folder) is not None
+
+
+def settings_in(folder: Path) -> RunSettings | None:
+    """Return the settings of the run in `folder`, or None where there is none. Changes nothing, and needs no lock."""
+    found = _begun_with(folder)
+    return None if found is None else run_settings_from(json.loads(found))
+
+
+def _begun_with(folder: Path) -> str | None:
     path = folder / "run.sqlite"
     if not path.exists():
-        return False
+        return None
     try:
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-            return database.execute("SELECT 1 FROM run").fetchone() is not None
+            row = database.execute("SELECT settings FROM run").fetchone()
     except sqlite3.OperationalError:
-        return False
+        return None
     except sqlite3.DatabaseError as exc:
         raise StorageError(f"{path}: {exc}") from exc
+    return None if row is None else str(row[0])
 
 
 def _lock(folder: Path) -> int:

@@ -146,7 +146,7 @@ class Link(asyncio.BufferedProtocol):
         """From now on say regularly that this side lives, and fail the link when the peer has been silent."""
         self._timer = self._loop.call_later(heartbeat_s, self._tick, heartbeat_s)
 
-    async def is_alive(self, *, within_s: float = limits.PROBE_S) -> bool:
+    async def is_alive(self, *, within_s: float = limits.ALIVE_WITHIN_S) -> bool:
         """Ask the peer for a sign of life and say whether any byte came back in time."""
         self._heard.clear()
         self.send(Heartbeat(answer_wanted=True))

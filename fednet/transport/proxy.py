@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from fednet.errors import BadInput, ConnectionLost
 from fednet.protocol.limits import MAX_PROXY_ANSWER_BYTES
 
-DEFAULT_PROXY_PORT = 8080
+DEFAULT_PROXY_PORT = 80  # that of http://, as other programs take it
 _TRY_LATER = range(500, 600)  # the proxy's own trouble, or the coordinator is not up
 
 

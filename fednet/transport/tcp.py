@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import logging
 import socket
@@ -23,6 +22,7 @@ log = logging.getLogger("fednet.transport")
 SEND_BUFFER_BYTES = 2**20  # what the kernel may hold of ours: heartbeats wait behind it, so not more than a chunk
 CONNECT_TIMEOUT_S = 15.0
 _BACKLOG = 256
+_ACCEPT_AGAIN_S = 0.2
 
 OnPeer = Callable[[Link, Message], Awaitable[None]]
 """Serves one peer whose first message has come, until it is gone."""
@@ -65,9 +65,15 @@ class Listener:
         try:
             async with asyncio.TaskGroup() as peers:
                 while True:
-                    with contextlib.suppress(ConnectionError):
+                    try:
                         connection, address = await loop.sock_accept(self._socket)
-                        peers.create_task(self._serve_peer(connection, f"{address[0]}:{address[1]}", address[0]))
+                    except ConnectionError:
+                        continue
+                    except OSError as exc:  # no descriptor left, say: those who are here must not suffer for it
+                        log.warning("cannot accept: %s", exc.strerror or exc)
+                        await asyncio.sleep(_ACCEPT_AGAIN_S)
+                        continue
+                    peers.create_task(self._serve_peer(connection, f"{address[0]}:{address[1]}", address[0]))
         finally:
             self.close()
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from fednet.commands.coordinator import automatic_aggregator
+from fednet.commands.coordinator import automatic_recipe
 from tests.commands.running import run
 
 
@@ -40,7 +40,7 @@ def test_a_recipe_that_cannot_hold_its_promise_is_refused_before_the_run(
 
 
 def test_auto_is_the_rule_of_what_the_coordinator_has(tmp_path: Path) -> None:
-    assert automatic_aggregator(tmp_path, ()) == "multikrum"
+    assert automatic_recipe(tmp_path, ()) == ("multikrum", ("nnm",))
     (tmp_path / "root").mkdir()
-    assert automatic_aggregator(tmp_path, ()) == "tournament"
-    assert automatic_aggregator(tmp_path, ("nnm",)) == "multikrum", "nothing may be mixed before a tournament"
+    assert automatic_recipe(tmp_path, ()) == ("tournament", ())
+    assert automatic_recipe(tmp_path, ("arc",)) == ("multikrum", ("arc",)), "nothing may be mixed before a tournament"

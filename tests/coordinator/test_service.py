@@ -106,9 +106,11 @@ async def test_a_suspect_is_quarantined_if_the_operator_says_so(tmp_path: Path) 
         True,
     ]
     last = federation.notes.documents[-1]
-    assert last["byzantine"] == 0
+    assert last["byzantine"] == 0, "four are too few for f = 1"
     assert "client5" not in last["aggregation"]["scored"]
-    assert last["validation_with"]["client5"]["loss"] > last["validation"]["loss"]
+    assert last["updates"][4]["quarantined"]
+    standings = json.loads((tmp_path / "run" / "history.json").read_text())["standings"]
+    assert [(each["rejected"], each["lately"]) for each in standings][-1] == (5, 3), "quarantine is no evidence"
 
 
 async def test_a_hospital_that_validation_misses_is_not_called_faulty(tmp_path: Path) -> None:

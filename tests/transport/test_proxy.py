@@ -92,7 +92,7 @@ async def test_a_proxy_that_is_not_there_is_worth_another_try() -> None:
         ("http://proxy.hospital:3128", Proxy("proxy.hospital", 3128)),
         ("proxy.hospital:3128", Proxy("proxy.hospital", 3128)),
         ("http://u%40h:p%3Aw@[::1]:3128/", Proxy("::1", 3128, "u@h:p:w")),
-        ("http://proxy.hospital", Proxy("proxy.hospital", 8080)),
+        ("http://proxy.hospital", Proxy("proxy.hospital", 80)),
     ],
 )
 def test_a_proxy_is_named_as_everywhere(text: str, proxy: Proxy) -> None:
@@ -110,9 +110,15 @@ def test_the_environments_convention_is_kept(monkeypatch: pytest.MonkeyPatch) ->
     for name in ("https_proxy", "no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
-    assert proxy_for("centre.example", None) == Proxy("proxy", 3128)
-    assert proxy_for("centre.example", "none") is None
-    assert proxy_for("centre.example", "http://other:1") == Proxy("other", 1)
-    assert proxy_for("127.0.0.1", None) is None
-    monkeypatch.setenv("NO_PROXY", ".example")
-    assert proxy_for("centre.example", None) is None
+    assert proxy_for("centre.example", 7733, None) == Proxy("proxy", 3128)
+    assert proxy_for("centre.example", 7733, "none") is None
+    assert proxy_for("centre.example", 7733, "http://other:1") == Proxy("other", 1)
+    assert proxy_for("127.0.0.1", 7733, None) is None
+    for excepted in (".example", "centre.example:7733"):
+        monkeypatch.setenv("NO_PROXY", excepted)
+        assert proxy_for("centre.example", 7733, None) is None
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setenv("HTTPS_PROXY", "socks5h://u:secret@proxy:1080")
+    with pytest.raises(BadInput, match=r"HTTPS_PROXY.*--proxy none") as caught:
+        proxy_for("centre.example", 7733, None)
+    assert "secret" not in str(caught.value)

@@ -3,10 +3,10 @@
 step = sum_i c_i s_i x_i with c on the simplex, started even, s_i = min(1, median norm / |x_i|): no update counts for
 more than a usual one, however long. Each turn c_i <- c_i exp(-rate z_i), scaled to sum 1 again, with z the slopes of
 the root loss in c, standardised; the best c met wins. A slope is <gradient of the root loss, x_i>: a turn costs two
-passes over the root scans and two over the updates. Aggregation weights learned on the server's own data: Li, Lin,
-Shang, Wu, "Revisiting Weighted Aggregation in Federated Learning with Neural Networks", ICML 2023; the multiplicative
-step: Kivinen, Warmuth, "Exponentiated Gradient versus Gradient Descent for Linear Predictors", 1997. Condition:
-n >= 2f + 1 and a root of trust (`server_data/root`).
+passes over the root scans and two over the updates (the step, the slopes). Aggregation weights learned on the server's
+own data: Li, Lin, Shang, Wu, "Revisiting Weighted Aggregation in Federated Learning with Neural Networks", ICML 2023;
+the multiplicative step: Kivinen, Warmuth, "Exponentiated Gradient versus Gradient Descent for Linear Predictors", 1997.
+Condition: n >= 2f + 1 and a root of trust (`server_data/root`).
 """
 
 from __future__ import annotations
