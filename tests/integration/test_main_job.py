@@ -258,7 +258,7 @@ def test_bad_input_is_one_line_and_exit_code_2(site: Path, tmp_path: Path) -> No
                 "resnet18",
             ],
             "no run there to resume": start(site, free_port(), "nothing", "--resume"),
-            "at least 5 workers: the condition of nnm+multikrum": start(site, free_port(), "f", "--byzantine", 1),
+            "at least 5 workers: the condition of tournament": start(site, free_port(), "f", "--byzantine", 1),
             "multikrum, krum, fedavg": start(site, free_port(), "rule", "--aggregator", "magic"),
             "agreed to resnet18 only": join(port, 1, "--model", "resnet18"),
         }
