@@ -125,17 +125,14 @@ def row_norms(rows: Rows, device: torch.device, *, width: int | None = None, tea
     """Return every row's Euclidean norm  # (count,) float64 on the CPU; not finite where a coordinate is not."""
     width = width or block_width(rows.count, device)
 
-    def look(_: int, columns: Rows) -> torch.Tensor:
-        squares = torch.zeros(columns.count, dtype=torch.float64, device=device)
-        for _, block in blocks(columns, device, width=width):
-            # in float64: a norm must neither overflow at 1e30 nor vanish at 1e-30
-            squares += torch.linalg.vector_norm(block, dim=1, dtype=torch.float64).square()
-        return squares.cpu()
+    def squares(block: torch.Tensor) -> torch.Tensor:
+        # in float64: a norm must neither overflow at 1e30 nor vanish at 1e-30
+        norms: torch.Tensor = torch.linalg.vector_norm(block, dim=1, dtype=torch.float64)
+        return norms.square()
 
-    total = torch.zeros(rows.count, dtype=torch.float64)
-    for squares in over_ranges(look, team.part(rows), device, room_bytes=_room_bytes(rows.count, width)):
-        total += squares
-    return team.added(total).sqrt()
+    room_bytes = _room_bytes(rows.count, width)
+    total = _summed(squares, rows, device, count=rows.count, width=width, room_bytes=room_bytes, team=team)
+    return total.sqrt()
 
 
 def first_norms(rows: Rows, device: torch.device) -> torch.Tensor:
@@ -183,17 +180,36 @@ def products_with(rows: Rows, vector: torch.Tensor, device: torch.device, *, tea
     """Return <row_i, vector> of every row  # (n,) float64 on the CPU; `vector`  # (d,) float32, anywhere."""
     stacked = StackedRows(rows, TensorRows(vector.cpu()[None]))
     width = _wide_width(stacked.count, device)
+    room_bytes = 2 * _room_bytes(stacked.count, width)
+
+    def products(block: torch.Tensor) -> torch.Tensor:
+        return (block[:-1] * block[-1]).sum(dim=1, dtype=torch.float64)
+
+    return _summed(products, stacked, device, count=rows.count, width=width, room_bytes=room_bytes, team=team)
+
+
+def _summed(
+    values: Callable[[torch.Tensor], torch.Tensor],
+    rows: Rows,
+    device: torch.device,
+    *,
+    count: int,
+    width: int,
+    room_bytes: int,
+    team: Team,
+) -> torch.Tensor:
+    """Return the sum over all blocks of `values(block)`  # (count,) float64, on the CPU."""
 
     def look(_: int, columns: Rows) -> torch.Tensor:
-        total = torch.zeros(rows.count, dtype=torch.float64, device=device)
+        part = torch.zeros(count, dtype=torch.float64, device=device)
         for _, block in blocks(columns, device, width=width):
-            total += (block[:-1] * block[-1]).sum(dim=1, dtype=torch.float64)
-        return total.cpu()
+            part += values(block)
+        return part.cpu()
 
-    products = torch.zeros(rows.count, dtype=torch.float64)
-    for part in over_ranges(look, team.part(stacked), device, room_bytes=2 * _room_bytes(stacked.count, width)):
-        products += part
-    return team.added(products)
+    total = torch.zeros(count, dtype=torch.float64)
+    for part in over_ranges(look, team.part(rows), device, room_bytes=room_bytes):
+        total += part
+    return team.added(total)
 
 
 def weighted_sum(

@@ -37,6 +37,13 @@ class Recipe:
             count += 1
         return count
 
+    def tolerated(self, count: int, *, most: int, least: int = 0) -> int:
+        """Return the largest f from `least` to `most` that `count` updates are enough for; `least` if none is."""
+        byzantine = most
+        while byzantine > least and self.shortfall(count, byzantine):
+            byzantine -= 1
+        return byzantine
+
     def plan(self, geometry: Geometry, context: Context) -> Plan:
         """Return how the step is made of the updates."""
         if not self.mixings:

@@ -100,8 +100,7 @@ def aggregate(
         complaint or quarantined.get(update.worker) for update, complaint in zip(updates, complaints, strict=True)
     ]
     sound = [index for index, complaint in enumerate(complaints) if complaint is None]
-    for _ in quarantined:
-        byzantine -= 1 if byzantine and recipe.shortfall(len(sound), byzantine) else 0
+    byzantine = recipe.tolerated(len(sound), most=byzantine, least=max(0, byzantine - len(quarantined)))
     shortfall = recipe.shortfall(len(sound), byzantine)
     if shortfall is not None:
         raise AggregationError(f"{shortfall} sound ones left")

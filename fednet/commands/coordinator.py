@@ -181,10 +181,7 @@ def automatic_recipe(data: Path, pre: tuple[str, ...]) -> tuple[str, tuple[str, 
 def _byzantine(text: str, *, workers: int, recipe: Recipe) -> int:
     """Return f; `auto` is the largest usual one that the recipe's own condition allows."""
     if text == "auto":
-        tolerated = automatic_byzantine(workers) if recipe.rule.tolerates else 0
-        while tolerated and recipe.shortfall(workers, tolerated):
-            tolerated -= 1
-        return tolerated
+        return recipe.tolerated(workers, most=automatic_byzantine(workers)) if recipe.rule.tolerates else 0
     if not text.isdigit():
         raise BadInput("--byzantine", found=text, expected="auto, or a number from 0")
     byzantine = int(text)

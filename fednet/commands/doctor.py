@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fednet.commands.worker import Door
     from fednet.protocol.messages import Probed
     from fednet.transport.link import Link
+    from fednet.transport.proxy import Proxy
 
 _FRESH_DAYS = 14  # a certificate that ends sooner than this is worth a word
 _MOST_SKEW_S = 60.0  # certificates are for days; rounds do not look at clocks at all
@@ -90,7 +91,7 @@ def _whose(certs: Path, worker_id: str | None, data: Path | None) -> WorkerName 
     return WorkerName(joined[0]) if len(joined) == 1 else None
 
 
-def _looked_at(door: Door | None, host: str, port: int, proxy: object, data: Path | None) -> Iterator[Finding]:
+def _looked_at(door: Door | None, host: str, port: int, proxy: Proxy | None, data: Path | None) -> Iterator[Finding]:
     reachable = False
     for finding in _network(host, port, proxy):
         reachable = finding.ok
@@ -104,10 +105,10 @@ def _looked_at(door: Door | None, host: str, port: int, proxy: object, data: Pat
     yield _gpu()
 
 
-def _network(host: str, port: int, proxy: object) -> Iterator[Finding]:
-    from fednet.transport.proxy import Proxy, open_tunnel
+def _network(host: str, port: int, proxy: Proxy | None) -> Iterator[Finding]:
+    from fednet.transport.proxy import open_tunnel
 
-    asked = (proxy.host, proxy.port) if isinstance(proxy, Proxy) else (host, port)
+    asked = (proxy.host, proxy.port) if proxy else (host, port)
     yield Finding("proxy", True, f"through {proxy}" if proxy else "none: straight to the coordinator")
     try:
         addresses = sorted({str(each[4][0]) for each in socket.getaddrinfo(*asked, type=socket.SOCK_STREAM)})
@@ -119,7 +120,7 @@ def _network(host: str, port: int, proxy: object) -> Iterator[Finding]:
     yield Finding("name", True, f"{asked[0]} is {', '.join(addresses)}")
     began = time.perf_counter()
     try:
-        if isinstance(proxy, Proxy):
+        if proxy:
             connection = asyncio.run(asyncio.wait_for(open_tunnel(proxy, host, port), 15))
         else:
             connection = socket.create_connection((host, port), timeout=15)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from data.loaders import ScanLoader
 from fednet.aggregation.strategy import Trust
 from fednet.config import RunSettings, derived_seed
 from fednet.errors import ModelError
-from fednet.reporting.metrics import evaluate, loss_gradient, loss_of
-from fednet.tensors import Manifest, applied, manifest_of, pack, pack_parameters, parameters_of, update_from, views
+from fednet.reporting.metrics import StepJudge, evaluate
+from fednet.tensors import Manifest, manifest_of, pack, parameters_of, update_from, views
 from fednet.worker.training import train
 from fednet.worker.workshop import SavedTraining
 from models import checkpoint
@@ -132,17 +132,8 @@ class RootOfTrust:
             should_stop=lambda: False,
         )
         update = update_from(pack(self._model.state_dict(), self._manifest), base, self._manifest)
-        return Trust(
-            update=parameters_of(update, self._manifest),
-            loss=lambda step, buffers: loss_of(self._moved(base, step, buffers), self._data),
-            gradient=lambda step, buffers: pack_parameters(
-                loss_gradient(self._moved(base, step, buffers), self._data), self._manifest
-            ),
-        )
-
-    def _moved(self, base: torch.Tensor, step: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> nn.Module:
-        self._model.load_state_dict(views(applied(base, step, buffers, self._manifest), self._manifest))
-        return self._model
+        judge = StepJudge(self._model, self._data, base=base, manifest=self._manifest)
+        return Trust(update=parameters_of(update, self._manifest), loss=judge.loss, gradient=judge.gradient)
 
 
 class ServerJudge:

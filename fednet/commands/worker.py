@@ -6,7 +6,6 @@ import asyncio
 import re
 import signal
 import ssl
-import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -294,6 +293,8 @@ def _open_workshop(
 
 def proxy_for(host: str, port: int, option: str | None) -> Proxy | None:
     """Return the proxy to go through: the option's, or that of HTTPS_PROXY unless NO_PROXY or this machine is meant."""
+    import urllib.request
+
     from fednet.security.loopback import is_loopback
     from fednet.transport.proxy import proxy_from
 
@@ -309,6 +310,7 @@ def proxy_for(host: str, port: int, option: str | None) -> Proxy | None:
 
 
 def name_of(worker_id: str | None, data: Path, token: JoinToken | None) -> WorkerName:
+    """Return the worker's name: as asked for, or as the token or the number in the data folder's name says."""
     if worker_id is not None:
         return worker_name(f"client{worker_id}" if worker_id.isdigit() else worker_id)
     if token is not None and token.name is not None:
@@ -320,6 +322,7 @@ def name_of(worker_id: str | None, data: Path, token: JoinToken | None) -> Worke
 
 
 def address_of(text: str | None, token: JoinToken | None) -> tuple[str, int]:
+    """Return (host, port) of the coordinator: as asked for, or as the token says; raises `BadInput`."""
     if text is None:
         return (token.host, token.port) if token else (DEFAULT_HOST, DEFAULT_PORT)
     host, colon, port = text.rpartition(":")

@@ -41,6 +41,7 @@ class RunRecord:
         self._store = store
         self._save = save
         self._folder = store.folder
+        self._verdicts: list[list[dict[str, Any]]] = [each.document["updates"] for each in store.rounds()]
 
     def commit(
         self, document: dict[str, Any], model: torch.Tensor, timings: Timings, *, round_began: float
@@ -58,6 +59,7 @@ class RunRecord:
         timings.commit, timings.round = now - began, now - round_began
         document = document | {"model_sha256": digest, "seconds": asdict(timings)}
         self._store.commit(CommittedRound(round=number, checkpoint=checkpoint, model_sha256=digest, document=document))
+        self._verdicts.append(document["updates"])
         self.publish()
         return document
 
@@ -95,8 +97,7 @@ class RunRecord:
 
     def _standings(self) -> list[Standing]:
         """Return how each worker fared over all committed rounds."""
-        documents = [committed.document for committed in self._store.rounds()]
-        return standings([each["updates"] for each in documents], window=self._settings.reputation_window)
+        return standings(self._verdicts, window=self._settings.reputation_window)
 
     def finish(self) -> None:
         """Publish the last round's model as `final.pth`."""

@@ -294,7 +294,7 @@ class Coordinator:
                 device=self._device,
                 trust_in=self._trust_in,
                 team=self._team,
-                quarantined=await asyncio.to_thread(self._record.quarantined),
+                quarantined=self._record.quarantined(),
             )
         except AggregationError as exc:
             desk.events.put_nowait(AggregationFailed(str(exc)))
@@ -312,7 +312,7 @@ class Coordinator:
 
     async def _judged_with_suspects(self, combined: Combined) -> dict[str, Any]:
         """Return validation with each suspect's update counted too: is it a faulty site, or one that is missed?"""
-        suspects = {each.worker for each in await asyncio.to_thread(self._record.suspects)}
+        suspects = {each.worker for each in self._record.suspects()}
         found = {}
         for verdict in combined.outcome.verdicts:
             was_scored = verdict.cosine is not None  # neither faulty nor in quarantine
@@ -333,7 +333,7 @@ class Coordinator:
         self._tell_workers(number, document)
         self._desk.end_round()
         self._reporter.round_committed(document)
-        for suspect in await asyncio.to_thread(self._record.suspects):
+        for suspect in self._record.suspects():
             if suspect.worker not in combined.quarantined:
                 tried = would_improve(document, suspect.worker)
                 self._reporter.notice(f"Warning: {warning(suspect, would_improve=tried)}")

@@ -21,7 +21,8 @@ Natural = Annotated[int, Between(0, 2**63 - 1)]
 Round = Annotated[int, Between(1, 10**6)]
 TransferId = Annotated[int, Between(0, 2**32 - 1)]
 Bytes = Annotated[int, Between(0, limits.MAX_TRANSFER_BYTES)]
-Seconds = Annotated[float, Between(0.0, 1e10)]
+Seconds = Annotated[float, Between(0.0, 1e9)]
+Moment = Annotated[float, Between(0.0, 1e10)]  # seconds since 1970, UTC
 Number = Annotated[float, Between(-1e300, 1e300)]
 Share = Annotated[float, Between(0.0, 1.0)]
 Text = Annotated[str, Between(0, limits.MAX_TEXT)]
@@ -231,7 +232,7 @@ class Probed(Message):
     """Coordinator: its clock, and the same filling back."""
 
     kind = Kind.PROBED
-    unix_time_s: Seconds  # since 1970, UTC
+    unix_time_s: Moment
     filling: Filling
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ from sklearn.metrics import (
 )
 from torch import nn
 from torch.nn import functional
+
+from fednet.tensors import Manifest, applied, pack_parameters, views
 
 
 class EvaluationData(Protocol):
@@ -64,15 +67,8 @@ def evaluate(model: nn.Module, data: EvaluationData, *, classes: Sequence[str], 
 
 def predictions(model: nn.Module, data: EvaluationData, *, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (probabilities  # (n, classes) float64, labels  # (n,) int64) on the CPU."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            found = [
-                (model(images).float().cpu(), labels.cpu()) for images, labels in data.in_order(batch_size=batch_size)
-            ]
-    finally:
-        model.train(was_training)
+    with _evaluating(model), torch.inference_mode():
+        found = [(model(images).float().cpu(), labels.cpu()) for images, labels in data.in_order(batch_size=batch_size)]
     logits = torch.cat([each for each, _ in found]).double()
     return logits.softmax(dim=1), torch.cat([labels for _, labels in found])
 
@@ -85,21 +81,49 @@ def loss_of(model: nn.Module, data: EvaluationData, *, batch_size: int = 64) -> 
 
 def loss_gradient(model: nn.Module, data: EvaluationData, *, batch_size: int = 64) -> dict[str, torch.Tensor]:
     """Return the gradient of `loss_of` in every parameter, by name; the model's own gradients are not touched."""
-    was_training = model.training
-    model.eval()
     parameters = dict(model.named_parameters())
     totals = {name: torch.zeros_like(value) for name, value in parameters.items()}
     samples = 0
-    try:
+    with _evaluating(model):
         for images, labels in data.in_order(batch_size=batch_size):
             loss = functional.cross_entropy(model(images).float(), labels, reduction="sum")
             found = torch.autograd.grad(loss, list(parameters.values()))
             for name, slope in zip(parameters, found, strict=True):
                 totals[name] += slope
             samples += len(labels)
+    return {name: total / samples for name, total in totals.items()}
+
+
+class StepJudge:
+    """Judges models that are one step away from a base model, on some data: what a root of trust is asked."""
+
+    def __init__(self, model: nn.Module, data: EvaluationData, *, base: torch.Tensor, manifest: Manifest) -> None:
+        """`model` is where the judged models are put; `base`  # (total_bytes,) uint8."""
+        self._model, self._data = model, data
+        self._base, self._manifest = base, manifest
+
+    def loss(self, step: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> float:
+        """Return `loss_of` the base moved by `step`  # (d,) float32, with these BatchNorm statistics."""
+        return loss_of(self._moved(step, buffers), self._data)
+
+    def gradient(self, step: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return the gradient of that loss  # (d,) float32."""
+        return pack_parameters(loss_gradient(self._moved(step, buffers), self._data), self._manifest)
+
+    def _moved(self, step: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> nn.Module:
+        self._model.load_state_dict(views(applied(self._base, step, buffers, self._manifest), self._manifest))
+        return self._model
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Put the model in evaluation mode, and back into the mode it was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
     finally:
         model.train(was_training)
-    return {name: total / samples for name, total in totals.items()}
 
 
 def metrics_of(probabilities: torch.Tensor, labels: torch.Tensor, *, classes: Sequence[str]) -> Metrics:

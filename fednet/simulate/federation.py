@@ -32,11 +32,11 @@ from fednet.coordinator.round import (
     WorkerJoined,
 )
 from fednet.errors import AggregationError
-from fednet.reporting.metrics import EvaluationData, Metrics, evaluate, loss_gradient, loss_of
+from fednet.reporting.metrics import EvaluationData, Metrics, StepJudge, evaluate
 from fednet.simulate.attacks import Attack, Sight, Submission
 from fednet.simulate.attacks.sight import PoisonData
 from fednet.storage.spool import spooled
-from fednet.tensors import applied, manifest_of, pack, pack_parameters, parameters_of, update_from, views
+from fednet.tensors import applied, manifest_of, pack, parameters_of, update_from, views
 from fednet.worker.training import TrainingData, train
 
 MOST_IN_MEMORY = 2**31  # bytes of a round's updates: beside them a grid has datasets and other processes
@@ -194,17 +194,8 @@ class VirtualFederation:
     def _trust(self, number: int) -> Trust:
         root = self._world.root
         assert root is not None, "checked before the grid: a rule that needs a root of trust has one"
-        base = self._model
-
-        def moved(step: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> nn.Module:
-            self._network.load_state_dict(views(applied(base, step, buffers, self._manifest), self._manifest))
-            return self._network
-
-        return Trust(
-            update=self._trained("root", root, number).delta,
-            loss=lambda step, buffers: loss_of(moved(step, buffers), root),
-            gradient=lambda step, buffers: pack_parameters(loss_gradient(moved(step, buffers), root), self._manifest),
-        )
+        judge = StepJudge(self._network, root, base=self._model, manifest=self._manifest)
+        return Trust(update=self._trained("root", root, number).delta, loss=judge.loss, gradient=judge.gradient)
 
     def _evaluate(self) -> None:
         self._network.load_state_dict(views(self._model, self._manifest))

@@ -25,6 +25,7 @@ from fednet.protocol import limits
 from fednet.protocol.connection import Connection
 from fednet.protocol.frames import HEADER_BYTES, ChunkHead, Kind, encode_chunk_head
 from fednet.protocol.states import RECEIVE
+from tests.protocol.test_connection import Memory, feed, written
 from tests.protocol.test_messages import ALL, sample
 
 TRANSFER, NBYTES = 7, 4096
@@ -33,17 +34,6 @@ GOOD = [sample(cls).encode() for cls in ALL]
 GOOD += [encode_chunk_head(ChunkHead(TRANSFER, offset), 1024) + bytes(1024) for offset in (0, 1024, 2048, 3072)]
 CORPUS = Path("runs") / "fuzz-corpus"
 MOST_GROWTH_BYTES = 32 * 2**20
-
-
-class Nowhere:
-    """Takes chunks and forgets them."""
-
-    def buffer(self, offset: int, nbytes: int) -> memoryview:
-        """Return memory for them."""
-        return memoryview(bytearray(nbytes))
-
-    def chunk_received(self, offset: int, data: memoryview) -> None:
-        """Forget them."""
 
 
 class Fuzzer:
@@ -60,14 +50,16 @@ class Fuzzer:
         self.last = self._damaged()
         self.frames += 1
         try:
-            self.messages += feed(self._connection, self.last, step=self._random.choice((None, 1, 7, 4096)))
+            self.messages += len(feed(self._connection, self.last, step=self._random.choice((None, 1, 7, 4096))))
+            for _ in written(self._connection):
+                pass
         except RemoteProtocolError:
             self.refused += 1
             self._connection = self._fresh()
 
     def _fresh(self) -> Connection:
         connection = Connection(*self._random.choice(STATES))
-        connection.expect(TRANSFER, nbytes=NBYTES, offset=0, destination=Nowhere())
+        connection.expect(TRANSFER, nbytes=NBYTES, offset=0, destination=Memory(NBYTES))
         connection.start_transfer(TRANSFER, memoryview(bytes(NBYTES)), offset=0)
         if self._random.random() < 0.2:
             connection.discard(TRANSFER)
@@ -137,21 +129,6 @@ class Fuzzer:
         return {self._random.choice(names): self._value(depth + 1) for _ in range(self._random.choice((0, 1, 3)))}
 
 
-def feed(connection: Connection, data: bytes, *, step: int | None) -> int:
-    """Feed `data` in pieces of at most `step` bytes, drain what it wants to send; return how many messages came."""
-    found = 0
-    while data:
-        target = connection.get_buffer()
-        assert len(target) > 0, "a connection without room for the next byte would hang its owner"
-        count = min(len(target), len(data), step or len(data))
-        target[:count] = data[:count]
-        found += len(connection.buffer_updated(count))
-        while connection.next_frame() is not None:
-            pass
-        data = data[count:]
-    return found
-
-
 def run(frames: int, *, seed: int) -> Fuzzer:
     """Feed so many frames; what comes out beside `RemoteProtocolError` is raised with the frame in its notes."""
     fuzzer = Fuzzer(seed)
@@ -193,9 +170,9 @@ def _guided(seconds: int, seed: int) -> None:
 
     def one_input(data: bytes) -> None:
         connection = Connection(*STATES[data[0] % len(STATES)] if data else STATES[0])
-        connection.expect(TRANSFER, nbytes=NBYTES, offset=0, destination=Nowhere())
+        connection.expect(TRANSFER, nbytes=NBYTES, offset=0, destination=Memory(NBYTES))
         with contextlib.suppress(RemoteProtocolError):
-            feed(connection, data[1:], step=None)
+            feed(connection, data[1:])
 
     atheris.instrument_all()
     CORPUS.mkdir(parents=True, exist_ok=True)  # kept: the next run goes on from what this one finds

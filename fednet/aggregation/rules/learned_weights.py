@@ -22,28 +22,28 @@ TURNS = 6
 RATE = 0.7
 
 
+def _plan(geometry: Geometry, context: Context) -> Plan:
+    assert context.trial is not None and context.slopes is not None, "checked before the run: needs_root"
+    norms = geometry.norms()
+    limits = torch.where(norms > 0, (norms.median() / norms).clamp(max=1.0), 1.0)
+    shares = torch.full_like(norms, 1.0 / geometry.count)
+    best, lowest = single(shares * limits), math.inf
+    for turn in range(TURNS + 1):
+        tried = single(shares * limits)
+        loss = context.trial(tried)
+        if loss < lowest:
+            best, lowest = tried, loss
+        if turn == TURNS or not math.isfinite(loss):
+            break
+        slopes = context.slopes(tried) * limits
+        spread = float(slopes.std(correction=0))
+        if spread == 0.0 or not math.isfinite(spread):
+            break
+        shares = shares * torch.exp(-RATE * (slopes - slopes.mean()) / spread)
+        shares = shares / shares.sum()
+    return best
+
+
 def learned_weights() -> Rule:
     """Return the rule."""
-
-    def plan(geometry: Geometry, context: Context) -> Plan:
-        assert context.trial is not None and context.slopes is not None, "checked before the run: needs_root"
-        norms = geometry.norms()
-        limits = torch.where(norms > 0, (norms.median() / norms).clamp(max=1.0), 1.0)
-        shares = torch.full_like(norms, 1.0 / geometry.count)
-        best, lowest = single(shares * limits), math.inf
-        for turn in range(TURNS + 1):
-            tried = single(shares * limits)
-            loss = context.trial(tried)
-            if loss < lowest:
-                best, lowest = tried, loss
-            if turn == TURNS or not math.isfinite(loss):
-                return best
-            slopes = context.slopes(tried) * limits
-            spread = float(slopes.std(correction=0))
-            if spread == 0.0 or not math.isfinite(spread):
-                return best
-            shares = shares * torch.exp(-RATE * (slopes - slopes.mean()) / spread)
-            shares = shares / shares.sum()
-        return best
-
-    return Rule(name="learned-weights", needs=more_than_half, plan=plan, needs_root=True, tries_models=True)
+    return Rule(name="learned-weights", needs=more_than_half, plan=_plan, needs_root=True, tries_models=True)
