@@ -1,74 +1,89 @@
-"""The reference for transfers: the same bytes through bare asyncio TLS streams, with no framing and no hashing."""
+"""The reference for transfers: the same bytes through bare asyncio TLS streams, hashed or not, with no framing."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ssl
-import time
-from pathlib import Path
 
-from fednet.security.contexts import coordinator_context, worker_context
-from fednet.security.enrolment import Credentials
+PIECE = 2**20  # bytes written, and read at most, at a time: as much as one chunk of ours
 
-_PIECE = 2**20
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+_GO = b"."
 
 
-def serve_bare(certs: Path, peers: int, nbytes: int, repeats: int, port: int) -> list[float]:
-    """Send `nbytes` to each of `peers` clients and take as many back, all at once; return seconds of each repeat."""
-    return asyncio.run(_serve(coordinator_context(certs), peers, nbytes, repeats, port))
+class BarePeers:
+    """The reference's serving end: streams of `peers` clients, which send and take `nbytes` at its word."""
+
+    def __init__(self, peers: int, nbytes: int) -> None:
+        self._peers, self._nbytes = peers, nbytes
+        self._arriving: asyncio.Queue[Stream] = asyncio.Queue()
+        self._streams: list[Stream] = []
+        self._server: asyncio.Server | None = None
+
+    async def listen(self, context: ssl.SSLContext) -> int:
+        """Take a port of the loopback address and return it."""
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await self._arriving.put((reader, writer))
+
+        self._server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context, limit=PIECE)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def connected(self) -> None:
+        """Wait until all clients are there."""
+        self._streams = [await self._arriving.get() for _ in range(self._peers)]
+
+    async def send(self) -> None:
+        """Send `nbytes` to every client at once, until each says that it has them."""
+        await asyncio.gather(*(self._send_to(*stream) for stream in self._streams))
+
+    async def take(self, *, hashed: bool) -> None:
+        """Take `nbytes` from every client at once."""
+        await asyncio.gather(*(self._take_from(*stream, hashed=hashed) for stream in self._streams))
+
+    def close(self) -> None:
+        """Hang up."""
+        for _, writer in self._streams:
+            writer.close()
+        if self._server is not None:
+            self._server.close()
+
+    async def _send_to(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _write(writer, self._nbytes)
+        await reader.readexactly(len(_GO))
+
+    async def _take_from(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, hashed: bool) -> None:
+        writer.write(_GO)
+        await _read(reader, self._nbytes, hashed=hashed)
 
 
-def bare_client(credentials: Credentials, nbytes: int, repeats: int, port: int) -> None:
-    """Take `nbytes` and send as many back, `repeats` times."""
-    asyncio.run(_client(worker_context(credentials), nbytes, repeats, port))
-
-
-async def _serve(context: ssl.SSLContext, peers: int, nbytes: int, repeats: int, port: int) -> list[float]:
-    streams: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
-    payload = memoryview(bytes(_PIECE))
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await streams.put((reader, writer))
-
-    async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for start in range(0, nbytes, _PIECE):
-            writer.write(payload[: min(_PIECE, nbytes - start)])
-            await writer.drain()
-        await _take(reader, nbytes)
-
-    server = await asyncio.start_server(accept, "127.0.0.1", port, ssl=context, limit=_PIECE)
-    connected = [await streams.get() for _ in range(peers)]
-    seconds = []
+async def bare_client(port: int, context: ssl.SSLContext, nbytes: int, repeats: int) -> None:
+    """Be one client: `repeats` times take and give, once hashing what is taken and once not."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, limit=PIECE)
     for _ in range(repeats):
-        began = time.perf_counter()
-        await asyncio.gather(*(exchange(reader, writer) for reader, writer in connected))
-        seconds.append(time.perf_counter() - began)
-    for _, writer in connected:
-        writer.close()
-    server.close()
-    return seconds
-
-
-async def _client(context: ssl.SSLContext, nbytes: int, repeats: int, port: int) -> None:
-    payload = memoryview(bytes(_PIECE))
-    for _ in range(100):
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, limit=_PIECE)
-            break
-        except ConnectionRefusedError:
-            await asyncio.sleep(0.05)  # the server is on its way up
-    for _ in range(repeats):
-        await _take(reader, nbytes)
-        for start in range(0, nbytes, _PIECE):
-            writer.write(payload[: min(_PIECE, nbytes - start)])
-            await writer.drain()
+        for hashed in (True, False):
+            await _read(reader, nbytes, hashed=hashed)
+            writer.write(_GO)
+            await reader.readexactly(len(_GO))
+            await _write(writer, nbytes)
     await reader.read()  # until the server, which has everything now, closes
     writer.close()
 
 
-async def _take(reader: asyncio.StreamReader, nbytes: int) -> None:
+async def _write(writer: asyncio.StreamWriter, nbytes: int) -> None:
+    payload = memoryview(bytes(PIECE))
+    for start in range(0, nbytes, PIECE):
+        writer.write(payload[: min(PIECE, nbytes - start)])
+        await writer.drain()
+
+
+async def _read(reader: asyncio.StreamReader, nbytes: int, *, hashed: bool) -> None:
+    digest = hashlib.sha256()
     while nbytes:
-        piece = await reader.read(_PIECE)
+        piece = await reader.read(min(PIECE, nbytes))
         if not piece:
             raise ConnectionError("the reference's peer went away")
+        if hashed:
+            digest.update(piece)
         nbytes -= len(piece)

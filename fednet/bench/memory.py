@@ -8,10 +8,11 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import torch
 
-_SAMPLE_S = 0.001
+_SAMPLE_S = 0.001  # of the resident peak: a short one may fall between
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -35,26 +36,38 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
     return _resident_peak(work)
 
 
+class Watch:
+    """Looks at this process's resident memory while a `with` block runs; `peak_bytes` is its peak beyond the start."""
+
+    def __init__(self) -> None:
+        self.peak_bytes = 0
+        self._done = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        _give_back()
+        self._before = _resident_bytes()
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._done.set()
+        self._watcher.join()
+        self._look()
+
+    def _watch(self) -> None:
+        while not self._done.wait(_SAMPLE_S):
+            self._look()
+
+    def _look(self) -> None:
+        self.peak_bytes = max(self.peak_bytes, _resident_bytes() - self._before)
+
+
 def _resident_peak(work: Callable[[], object]) -> int:
-    _give_back()
-    before = _resident_bytes()
-    peak, done = before, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(_SAMPLE_S):
-            peak = max(peak, _resident_bytes())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
+    with Watch() as watch:
         result = work()  # kept until the last look
-        peak = max(peak, _resident_bytes())
-        del result
-    finally:
-        done.set()
-        watcher.join()
-    return peak - before
+    del result
+    return watch.peak_bytes
 
 
 def _resident_bytes() -> int:
