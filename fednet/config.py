@@ -76,6 +76,8 @@ class RunSettings:
     deadline_s: float = 3600.0  # from the start of a round
     patience_s: float = 3600.0  # how long a round may stay below its quorum, past the deadline, before it parks
     seed: int = 0
+    compress: str = "none"  # the form in which updates travel
+    compress_model: str = "none"  # the form in which global models travel
     training: TrainingSettings = field(default_factory=TrainingSettings)
 
     def __post_init__(self) -> None:

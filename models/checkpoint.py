@@ -49,9 +49,7 @@ def save(path: Path, state: dict[str, torch.Tensor], facts: CheckpointFacts) -> 
     """Write a checkpoint atomically; raises `DiskFull` with what was at `path` untouched."""
     described = asdict(facts) | {"classes": list(facts.classes)}
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}  # no shared storage
-    document = io.BytesIO()  # torch.save hides which error a file had, and a full disk must be told from others
-    torch.save({"format": FORMAT, "state_dict": own, "facts": described}, document)
-    write_bytes(path, document.getbuffer())
+    save_document(path, {"format": FORMAT, "state_dict": own, "facts": described})
 
 
 def load(path: Path) -> Checkpoint:
@@ -64,6 +62,13 @@ def load(path: Path) -> Checkpoint:
         return Checkpoint(document["state_dict"], CheckpointFacts(**(facts | {"classes": tuple(facts["classes"])})))
     except (KeyError, TypeError) as exc:
         raise ModelError(f"model {path}", found=f"a checkpoint with damaged facts ({exc})") from exc
+
+
+def save_document(path: Path, document: dict[str, Any]) -> None:
+    """Write tensors and plain types as a `.pth`, atomically; raises `DiskFull`."""
+    content = io.BytesIO()  # torch.save hides which error a file had, and a full disk must be told from others
+    torch.save(document, content)
+    write_bytes(path, content.getbuffer())
 
 
 def load_document(path: Path) -> Any:

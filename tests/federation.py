@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from cryptography.hazmat.primitives import serialization
 
+from fednet.compression.forms import form_named
 from fednet.config import RunId, RunSettings, TrainingSettings, WorkerConsent, WorkerName
 from fednet.coordinator.record import RunRecord
 from fednet.coordinator.service import Coordinator
@@ -176,6 +177,8 @@ class Federation:
                     device=torch.device("cpu"),
                     own_model=own or MemoryOwnModel(),
                     tamper=tamper,
+                    update_form=form_named(run_settings.compress, option="--compress"),
+                    model_form=form_named(run_settings.compress_model, option="--compress-model"),
                 )
             )
 

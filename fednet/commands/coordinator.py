@@ -14,6 +14,7 @@ from fednet.commands.logs import start_logging
 from fednet.commands.options import (
     aggregator_option,
     certs_option,
+    compress_option,
     device_option,
     json_option,
     max_bad_files_option,
@@ -59,6 +60,8 @@ def command() -> None:
 @click.option("--patience", type=float, default=3600.0, show_default=True, help="Seconds below quorum until it parks.")
 @click.option("--grace", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds for a lost worker.")
 @click.option("--quorum", type=int, help="Fewest updates for a round (default: two thirds, at least 2f + 3).")
+@compress_option
+@click.option("--compress-model", default="none", show_default=True, help="How global models travel: none or zstd.")
 @model_options
 @click.option("--local-epochs", type=int, default=1, show_default=True, help="Epochs at a worker, each round.")
 @training_options
@@ -88,6 +91,8 @@ def start(
     patience: float,
     grace: float,
     quorum: int | None,
+    compress: str,
+    compress_model: str,
     model: str,
     image_size: int,
     local_epochs: int,
@@ -110,6 +115,7 @@ def start(
     from data.classes import CLASSES
     from fednet.aggregation.rules.registry import recipe_named
     from fednet.commands.serving import ServingOptions, serve_run
+    from fednet.compression.forms import form_named
     from fednet.reporting.console import RunConsole
     from fednet.storage.store import settings_in
 
@@ -118,6 +124,8 @@ def start(
         begun = settings_in(run_dir) if resume and run_dir is not None else None
         aggregator, pre = (begun.aggregator, begun.pre) if begun else automatic_recipe(data, pre)
     recipe = recipe_named(aggregator, pre)
+    form_named(compress, option="--compress")
+    form_named(compress_model, option="--compress-model", may_round=False)
     tolerated = _byzantine(byzantine, workers=workers, recipe=recipe)
     settings = RunSettings(
         model=model,
@@ -134,6 +142,8 @@ def start(
         deadline_s=deadline,
         patience_s=patience,
         seed=seed,
+        compress=compress,
+        compress_model=compress_model,
         training=training_settings(
             epochs=local_epochs,
             batch_size=batch_size,

@@ -48,6 +48,12 @@ aggregator_option = click.option(
     show_default=True,
     help="Rule: auto, multikrum, krum, fedavg, median ... (NAME:KEY=NUMBER); an unknown one lists all.",
 )
+compress_option = click.option(
+    "--compress",
+    default="none",
+    show_default=True,
+    help="How updates travel: none, zstd (lossless), bf16, fp16, int8 (with error feedback), or bf16+zstd ...",
+)
 pre_option = click.option(
     "--pre", multiple=True, help="Before the rule: nnm, bucketing, norm-clipping or arc; repeatable, in order."
 )

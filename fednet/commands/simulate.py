@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fednet.commands.options import device_option, json_option, training_options, training_settings
+from fednet.commands.options import compress_option, device_option, json_option, training_options, training_settings
 from fednet.config import RunSettings, automatic_byzantine
 from fednet.errors import BadInput
 
@@ -39,6 +39,7 @@ _RULES = (
 @click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many, from --seed on.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")
 @click.option("--root", type=click.IntRange(1), default=160, show_default=True, help="Images in the root of trust.")
+@compress_option
 @click.option("--model", default="small-cnn", show_default=True, help="small-cnn or resnet18.")
 @click.option("--image-size", type=int, default=32, show_default=True, help="Pixels, square.")
 @click.option("--local-epochs", type=int, default=2, show_default=True, help="Epochs at a worker, each round.")
@@ -59,6 +60,7 @@ def command(
     seeds: int,
     seed: int,
     root: int,
+    compress: str,
     model: str,
     image_size: int,
     local_epochs: int,
@@ -84,8 +86,10 @@ def command(
     from data.classes import CLASSES
     from data.discovery import find_dataset
     from fednet.commands.virtual import Grid
+    from fednet.compression.forms import form_named
     from fednet.worker.device import device_from
 
+    form_named(compress, option="--compress")
     source = find_dataset(dataset) if dataset else None
     named = {text: _recipe(text, pre) for text in _listed(rules)}
     known = {text: _attack(text) for text in _listed(attacks)}
@@ -99,6 +103,7 @@ def command(
         byzantine=tolerated,
         quorum=workers,
         seed=seed,
+        compress=compress,
         training=training_settings(
             epochs=local_epochs,
             batch_size=batch_size,

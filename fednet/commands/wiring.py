@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from fednet.errors import ModelError
 from fednet.reporting.metrics import StepJudge, evaluate
 from fednet.tensors import Manifest, manifest_of, pack, parameters_of, update_from, views
 from fednet.worker.training import train
-from fednet.worker.workshop import SavedTraining
+from fednet.worker.workshop import Rounded, SavedTraining
 from models import checkpoint
 from models.checkpoint import Checkpoint, CheckpointFacts
 from models.pretrained import Pretrained, start_from
@@ -99,6 +99,25 @@ class OwnModelFile:
             return flat, SavedTraining(**facts.extra)
         except (ModelError, TypeError):
             return None
+
+    def save_rounded(self, rounded: Rounded) -> None:
+        """Write `client_<id>.rounded.pth` beside the model."""
+        checkpoint.save_document(
+            self._rounded_path, {field.name: getattr(rounded, field.name) for field in fields(rounded)}
+        )
+
+    def load_rounded(self) -> Rounded | None:
+        """Return what is there; a file of something else is simply no rounded update."""
+        if not self._rounded_path.exists():
+            return None
+        try:
+            return Rounded(**checkpoint.load_document(self._rounded_path))
+        except (ModelError, TypeError):
+            return None
+
+    @property
+    def _rounded_path(self) -> Path:
+        return self._path.with_suffix(".rounded.pth")
 
 
 class RootOfTrust:

@@ -269,6 +269,7 @@ def _open_workshop(
     from data.classes import CLASSES
     from data.loaders import ScanLoader
     from fednet.commands import wiring
+    from fednet.compression.forms import form_named
     from fednet.worker.workshop import Workshop
 
     if settings.classes != CLASSES:
@@ -288,6 +289,8 @@ def _open_workshop(
         device=device,
         own_model=wiring.OwnModelFile(save, writer),
         tamper=tamper,
+        update_form=form_named(settings.compress, option="updates of the run"),
+        model_form=form_named(settings.compress_model, option="models of the run", may_round=False),
     )
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from fednet.compression.forms import PLAIN, form_named
 from fednet.config import RunId, RunSettings, WorkerName
 from fednet.coordinator.round import Event, Rounds
 from fednet.protocol.messages import UpdateOffered
 from fednet.reporting.reporter import WorkerView
-from fednet.storage.spool import SpoolFile, clear_spool
+from fednet.storage.spool import SpoolFile, clear_spool, read_spooled
 from fednet.storage.store import RunStore
-from fednet.tensors import Manifest
+from fednet.tensors import Manifest, bytes_of
 from fednet.transport.intake import Intake
 
 
@@ -21,7 +25,7 @@ class ModelOffer:
     """The global model of one round, encoded once however many workers take it."""
 
     round: int
-    data: memoryview
+    data: memoryview  # as it travels
     sha256: str
     began_s: float  # of the loop's clock
 
@@ -55,6 +59,8 @@ class Desk:
         self.run = run
         self.settings = settings
         self.manifest = manifest
+        self.update_form = form_named(settings.compress, option="--compress")
+        self.model_form = form_named(settings.compress_model, option="--compress-model", may_round=False)
         self.rounds = rounds
         self.offer: ModelOffer | None = None
         self.views: dict[WorkerName, WorkerView] = {}
@@ -62,6 +68,7 @@ class Desk:
         self.events: asyncio.Queue[Event | Exception] = asyncio.Queue()
         self._store = store
         self._incoming: dict[WorkerName, IncomingUpdate] = {}
+        self._decoding = threading.Lock()
 
     def now(self) -> float:
         """Return the run's one clock, in seconds."""
@@ -100,22 +107,39 @@ class Desk:
         return incoming
 
     async def keep(self, worker: WorkerName, offered: UpdateOffered, incoming: IncomingUpdate) -> None:
-        """Make a verified update durable and remember it; it counts from here on."""
-        await asyncio.to_thread(self._make_durable, worker, offered, incoming)
+        """Make a verified update durable and remember it; it counts from here on.
+
+        Raises `RemoteProtocolError` when it does not decode to this run's layout.
+        """
+        path = await asyncio.to_thread(self._make_durable, worker, offered, incoming)
         if self._incoming.get(worker) is not incoming:
             return  # the round closed while the disk was busy
         self._incoming.pop(worker).file.close()
         self.delivered[worker] = DeliveredUpdate(
-            path=incoming.file.path,
+            path=path,
             sha256=offered.sha256,
             samples=offered.samples,
             train_s=offered.train_s,
             loss=offered.loss,
         )
 
-    def _make_durable(self, worker: WorkerName, offered: UpdateOffered, incoming: IncomingUpdate) -> None:
-        incoming.file.sync()
+    def _make_durable(self, worker: WorkerName, offered: UpdateOffered, incoming: IncomingUpdate) -> Path:
+        file = incoming.file if self.update_form == PLAIN else self._decoded(incoming.file)
+        file.sync()
+        if file is not incoming.file:
+            file.close()
+            incoming.file.path.unlink(missing_ok=True)
         self._store.update_stored(offered.round, worker, sha256=offered.sha256, samples=offered.samples)
+        return file.path
+
+    def _decoded(self, received: SpoolFile) -> SpoolFile:
+        with self._decoding:  # one at a time: a decoded update is whole in memory, whatever the number of workers
+            data = torch.empty(received.nbytes, dtype=torch.uint8)
+            read_spooled(received.path, data, offset=0)
+            flat = self.update_form.decoded(data, self.manifest)
+            file = SpoolFile(received.path.with_suffix(".decoded"), flat.numel())
+            file.keep(0, bytes_of(flat))
+            return file
 
     def _spool_folder(self, round_number: int) -> Path:
         return self._store.folder / "spool" / f"round-{round_number:04d}"

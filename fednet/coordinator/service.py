@@ -271,8 +271,9 @@ class Coordinator:
 
     async def _start_round(self, number: int) -> None:
         self._timings, self._round_began = Timings(), time.perf_counter()
-        digest = await asyncio.to_thread(digest_of, self._model)
-        self._desk.begin_round(ModelOffer(number, bytes_of(self._model), digest, self._desk.now()))
+        encoded = await asyncio.to_thread(self._desk.model_form.encoded, self._model, self._manifest)
+        digest = await asyncio.to_thread(digest_of, encoded)
+        self._desk.begin_round(ModelOffer(number, bytes_of(encoded), digest, self._desk.now()))
 
     async def _aggregate(self, number: int, workers: Sequence[WorkerName]) -> None:
         desk = self._desk

@@ -94,6 +94,10 @@ class Session:
             reason = f"worker speaks protocol {found}, coordinator {VERSION}: {which_upgrades(hello.newest_version)}"
             await self._turn_away("version", reason)
         desk = self._desk
+        lacking = sorted((desk.update_form.features | desk.model_form.features) - set(hello.features))
+        if lacking:
+            todo = "upgrade the worker, or start the run without --compress"
+            await self._turn_away("feature", f"this run's transfers need {', '.join(lacking)}: {todo}")
         self.link.start_heartbeats()
         self.link.send(
             Welcome(
@@ -157,11 +161,11 @@ class Session:
     def _consider(self, offered: UpdateOffered) -> None:
         desk = self._desk
         refusal = desk.rounds.refusal(self.worker, offered.round)
-        expected = desk.manifest.total_bytes
         if refusal is not None:
             self._refuse(offered.round, "late", refusal)
-        elif offered.nbytes != expected:
-            self._refuse(offered.round, "size", f"update has {offered.nbytes} bytes, this model's have {expected}")
+        elif not desk.update_form.fits(offered.nbytes, desk.manifest):
+            form = f"an update of {desk.manifest.total_bytes} bytes, --compress {desk.settings.compress}"
+            self._refuse(offered.round, "size", f"offered are {offered.nbytes} bytes, which is not {form}")
         elif self.worker in desk.delivered:
             self.link.send(UpdateAccepted(round=offered.round))
         elif self._upload is not None and not self._upload.done():

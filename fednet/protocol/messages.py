@@ -31,6 +31,7 @@ Digest = Annotated[str, Between(64, 64)]
 Blob = Annotated[bytes, Between(1, 8192)]
 Filling = Annotated[bytes, Between(0, limits.MAX_PROBE_BYTES)]
 Document = Annotated[dict[str, Any], Between(0, limits.MAX_ENTRIES)]
+Names = Annotated[list[str], Between(0, limits.MAX_ENTRIES)]  # each a name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +47,16 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True)
 class Hello(Message):
-    """Worker: opens a session. Who it is stands in its certificate, not here."""
+    """Worker: opens a session. Who it is stands in its certificate, not here.
+
+    The one message that may have further fields: a newer worker must be able to say more to an older coordinator.
+    """
 
     kind = Kind.HELLO
     software: Text
     newest_version: Natural = VERSION
     oldest_version: Natural = VERSION
+    features: Names = field(default_factory=list)  # forms of transfers that it can read and write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,6 +253,8 @@ def decode_message(kind: Kind, data: bytes | memoryview) -> Message:
     cls = _BY_KIND[kind]
     hints = {name: hint for name, hint in _HINTS[cls].items() if name != "kind"}
     fields = decode_control(data)
+    if cls is Hello:
+        fields = {name: value for name, value in fields.items() if name in hints}
     if fields.keys() != hints.keys():
         odd = ", ".join(sorted(str(key)[:40] for key in fields.keys() ^ hints.keys()))
         raise RemoteProtocolError(f"{kind.name} has missing or unknown fields: {odd}")
@@ -267,3 +274,6 @@ def _check_field(where: str, value: Any, hint: Any) -> None:
     size: float = value if isinstance(value, int | float) else len(value)
     if not bounds.low <= size <= bounds.high:  # NaN is never within bounds
         raise RemoteProtocolError(f"{where} is {size}, must be {bounds.low} to {bounds.high}")
+    if isinstance(value, list):
+        for item in value:
+            _check_field(f"an entry of {where}", item, Name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from torch import nn
 from fednet.aggregation.recipe import Recipe
 from fednet.aggregation.rows import SeparateRows
 from fednet.aggregation.strategy import Outcome, Trust, UpdateFacts, aggregate
+from fednet.compression.forms import form_named, with_feedback
 from fednet.config import RunSettings, WorkerName, derived_seed
 from fednet.coordinator.round import (
     Aggregate,
@@ -36,7 +37,7 @@ from fednet.reporting.metrics import EvaluationData, Metrics, StepJudge, evaluat
 from fednet.simulate.attacks import Attack, Sight, Submission
 from fednet.simulate.attacks.sight import PoisonData
 from fednet.storage.spool import spooled
-from fednet.tensors import applied, manifest_of, pack, parameters_of, update_from, views
+from fednet.tensors import applied, empty_flat, manifest_of, pack, parameters_of, update_from, views
 from fednet.worker.training import TrainingData, train
 
 MOST_IN_MEMORY = 2**31  # bytes of a round's updates: beside them a grid has datasets and other processes
@@ -106,6 +107,8 @@ class VirtualFederation:
         self._model = pack(self._network.state_dict(), self._manifest)
         needed = len(world.hospitals) * self._manifest.total_bytes
         self._spool = spool if needed > most_in_memory else None
+        self._form = form_named(settings.compress, option="--compress")
+        self._lost: dict[WorkerName, torch.Tensor] = {}  # by rounding, at each hospital
         self._memory: dict[str, torch.Tensor] = {}
         self._outcome: Outcome | None = None
         self._found = Simulated(attackers=list(self._attackers))
@@ -160,7 +163,7 @@ class VirtualFederation:
     def _submissions(self, number: int) -> dict[WorkerName, Submission]:
         trained = {name: self._trained(name, self._data[name], number) for name in self._world.hospitals}
         if self._attack is None:
-            return trained
+            return self._travelled(trained)
         sight = Sight(
             honest=[trained[name] for name in self._honest],
             own=[trained[name] for name in self._attackers],
@@ -168,7 +171,23 @@ class VirtualFederation:
             memory=self._memory,
             generator=torch.Generator().manual_seed(derived_seed(self._settings.seed, "attack", number)),
         )
-        return trained | dict(zip(self._attackers, self._attack.poison(sight), strict=True))
+        return self._travelled(trained | dict(zip(self._attackers, self._attack.poison(sight), strict=True)))
+
+    def _travelled(self, submissions: dict[WorkerName, Submission]) -> dict[WorkerName, Submission]:
+        """Return what arrives of them: rounded, where the run rounds (what is lossless changes nothing here)."""
+        if self._form.rounding is None:
+            return submissions
+        arrived = {}
+        for name, submission in submissions.items():
+            update = empty_flat(self._manifest)
+            parameters_of(update, self._manifest).copy_(submission.delta)
+            travels, self._lost[name] = with_feedback(self._form, update, self._lost.get(name), self._manifest)
+            flat = self._kept(self._form.decoded(travels, self._manifest))
+            arrived[name] = replace(submission, delta=parameters_of(flat, self._manifest))
+        return arrived
+
+    def _kept(self, update: torch.Tensor) -> torch.Tensor:
+        return update if self._spool is None else spooled(update, self._spool)
 
     def _trained(self, name: str, data: TrainingData, number: int) -> Submission:
         self._network.load_state_dict(views(self._model, self._manifest))
@@ -181,9 +200,7 @@ class VirtualFederation:
             on_progress=lambda progress: None,
             should_stop=lambda: False,
         )
-        update = update_from(pack(self._network.state_dict(), self._manifest), self._model, self._manifest)
-        if self._spool is not None:
-            update = spooled(update, self._spool)
+        update = self._kept(update_from(pack(self._network.state_dict(), self._manifest), self._model, self._manifest))
         tensors = views(update, self._manifest)
         return Submission(
             delta=parameters_of(update, self._manifest),

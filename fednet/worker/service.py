@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 
 from fednet import __version__
+from fednet.compression.forms import FEATURES
 from fednet.config import RunSettings, TrainingSettings, WorkerConsent, run_settings_from
 from fednet.errors import ConnectionLost, FednetError, Refused, RemoteProtocolError
 from fednet.protocol.messages import ChunksReceived, Goodbye, Hello, ModelWanted, Progress, Ready, RoundStarted, Welcome
@@ -140,7 +141,7 @@ class Worker:
 
     async def _serve(self, link: Link) -> SessionEnded:
         self._was_welcomed = False
-        link.send(Hello(software=f"fednet {__version__}"))
+        link.send(Hello(software=f"fednet {__version__}", features=list(FEATURES)))
         try:
             async with asyncio.timeout(WELCOME_TIMEOUT_S):
                 welcome = await link.receive()

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from fednet.compression.forms import PLAIN, Form, with_feedback
 from fednet.config import TrainingSettings, derived_seed
 from fednet.errors import ModelError
 from fednet.protocol.messages import RoundStarted
@@ -19,7 +20,7 @@ from fednet.worker.session import UpdateSaved
 from fednet.worker.training import TrainingData, TrainingProgress, train
 
 Tamper = Callable[[torch.Tensor, Manifest], torch.Tensor]
-"""Turns an honest update (uint8 flat) into what is sent: for demonstrations and tests of the coordinator's defence."""
+"""Turns an honest update (uint8 flat) into the one that is sent: for demonstrations and tests of the defence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +35,30 @@ class SavedTraining:
     loss: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rounded:
+    """A rounded update and what its rounding lost, which the next update makes up for (error feedback)."""
+
+    run: str
+    round: int
+    base_sha256: str
+    travels: torch.Tensor  # (n,) uint8
+    lost: torch.Tensor  # (parameter_count,) float32
+
+
 class OwnModel(Protocol):
-    """Keeps the hospital's own model, `client_<id>.pth`, across restarts."""
+    """Keeps the hospital's own model, `client_<id>.pth`, across restarts, and beside it what rounding lost."""
 
     def save(self, flat: torch.Tensor, saved: SavedTraining) -> None:
         """Write the model (uint8 flat) atomically; raises `DiskFull`."""
 
     def load(self) -> tuple[torch.Tensor, SavedTraining] | None:
+        """Return what was saved last, or None where nothing usable is there."""
+
+    def save_rounded(self, rounded: Rounded) -> None:
+        """Write it atomically; raises `DiskFull`."""
+
+    def load_rounded(self) -> Rounded | None:
         """Return what was saved last, or None where nothing usable is there."""
 
 
@@ -57,29 +75,37 @@ class Workshop:
         device: torch.device,
         own_model: OwnModel,
         tamper: Tamper | None = None,
+        update_form: Form = PLAIN,
+        model_form: Form = PLAIN,
     ) -> None:
+        """`update_form` and `model_form`: how updates and global models travel in this run."""
         self.device = device
         self.manifest = manifest_of(model.state_dict(), [name for name, _ in model.named_parameters()])
         self.samples = data.samples
-        self.update = empty_flat(self.manifest)
+        self.update = empty_flat(self.manifest)  # as it travels
         self._run = run
         self._worker = worker
         self._model = model.to(device)
         self._data = data
         self._own_model = own_model
         self._tamper = tamper
+        self._update_form, self._model_form = update_form, model_form
         self._base = empty_flat(self.manifest)
+        self._received = self._base  # as the model travelled
+        self._rounded: Rounded | None = None
         self._stop = threading.Event()
         self._looks_for_saved = True
 
     def new_intake(self, *, nbytes: int, sha256: str) -> Intake:
         """Return an intake that receives a global model into this workshop's buffer.
 
-        Raises `ModelError` when its size is not that of this worker's own manifest.
+        Raises `ModelError` when its size cannot be that of this worker's own manifest.
         """
-        if nbytes != self.manifest.total_bytes:
+        if not self._model_form.fits(nbytes, self.manifest):
             raise ModelError("global model", found=f"{nbytes} bytes", expected=f"{self.manifest.total_bytes} bytes")
-        return Intake(MemoryStore(bytes_of(self._base)), nbytes=nbytes, sha256=sha256)
+        if self._model_form != PLAIN:
+            self._received = torch.empty(nbytes, dtype=torch.uint8)
+        return Intake(MemoryStore(bytes_of(self._received)), nbytes=nbytes, sha256=sha256)
 
     def stop(self) -> None:
         """Make a training under way end at its next batch."""
@@ -94,12 +120,15 @@ class Workshop:
         `TrainingError` or `StorageError`.
         """
         self._stop.clear()
+        self._base = self._model_form.decoded(self._received, self.manifest)
         result = self._trained_before(started) or self._train(started, training, on_progress)
         if result is None:
             return None
         local, saved = result
         update = update_from(local, self._base, self.manifest)
-        self.update = update if self._tamper is None else self._tamper(update, self.manifest)
+        if self._tamper is not None:
+            update = self._tamper(update, self.manifest)
+        self.update = self._encoded(update, started)
         return UpdateSaved(
             round=started.round,
             nbytes=self.update.numel(),
@@ -108,6 +137,25 @@ class Workshop:
             train_s=saved.train_s,
             loss=saved.loss,
         )
+
+    def _encoded(self, update: torch.Tensor, started: RoundStarted) -> torch.Tensor:
+        """Return the update as it travels; the same again where an earlier process had come so far."""
+        if self._update_form.rounding is None:
+            return self._update_form.encoded(update, self.manifest)
+        before = self._rounded or self._own_model.load_rounded()
+        if before is not None and before.run == self._run and len(before.lost) == self.manifest.parameter_count:
+            if (before.round, before.base_sha256) == (started.round, started.sha256):
+                self._rounded = before
+                return before.travels
+            owed = before.lost
+        else:
+            owed = None
+        travels, lost = with_feedback(self._update_form, update, owed, self.manifest)
+        self._rounded = Rounded(
+            run=self._run, round=started.round, base_sha256=started.sha256, travels=travels, lost=lost
+        )
+        self._own_model.save_rounded(self._rounded)
+        return travels
 
     def _trained_before(self, started: RoundStarted) -> tuple[torch.Tensor, SavedTraining] | None:
         if not self._looks_for_saved:

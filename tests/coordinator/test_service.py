@@ -2,6 +2,7 @@ import asyncio
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,20 @@ from tests.worker.fakes import MemoryOwnModel, TinyData
 @pytest.fixture(autouse=True)
 def workers_come_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_service, "FIRST_RETRY_S", 0.01)
+
+
+def cutting(federation: Federation, name: str, made: Workshop) -> Workshop:
+    """Cut a worker's link whenever its training is done."""
+    work = made.work
+
+    def and_cut(*arguments: Any) -> object:
+        result = work(*arguments)
+        link = federation.links[name][-1]
+        link._loop.call_soon_threadsafe(link.abort, "cut by a test")
+        return result
+
+    made.work = and_cut  # type: ignore[method-assign, assignment]  # cuts the link when training is done
+    return made
 
 
 async def test_a_run_goes_to_its_end_and_learns(tmp_path: Path) -> None:
@@ -179,22 +194,81 @@ async def test_broken_links_change_nothing_and_train_nothing_twice(tmp_path: Pat
     own = MemoryOwnModel()
 
     def cut_when_trained(made: Workshop) -> Workshop:
-        work = made.work
-
-        def and_cut(*arguments: object) -> object:
-            result = work(*arguments)  # type: ignore[arg-type]  # passed through
-            link = federation.links["client2"][-1]
-            link._loop.call_soon_threadsafe(link.abort, "cut by a test")
-            return result
-
-        made.work = and_cut  # type: ignore[method-assign, assignment]  # cuts the link when training is done
-        return made
+        return cutting(federation, "client2", made)
 
     flaky = federation.worker(2, own=own, workshop=cut_when_trained)
     await federation.run(federation.worker(1), flaky, federation.worker(3))
     assert len(federation.links["client2"]) == 3
     assert own.writes == 2
     assert federation.model() == undisturbed.model()
+
+
+@pytest.mark.parametrize(("compress", "compress_model"), [("zstd", "zstd"), ("int8", "none"), ("bf16+zstd", "zstd")])
+async def test_a_run_with_compressed_transfers_learns_and_breaks_change_nothing(
+    tmp_path: Path, compress: str, compress_model: str
+) -> None:
+    changed = settings(rounds=3, compress=compress, compress_model=compress_model)
+    undisturbed = Federation(tmp_path / "a", run_settings=changed)
+    await undisturbed.run(*(undisturbed.worker(number) for number in (1, 2, 3)))
+    federation = Federation(tmp_path / "b", run_settings=changed)
+
+    def cut_when_trained(made: Workshop) -> Workshop:
+        return cutting(federation, "client2", made)
+
+    own = MemoryOwnModel()
+    flaky = federation.worker(2, own=own, workshop=cut_when_trained)
+    await federation.run(federation.worker(1), flaky, federation.worker(3))
+    assert len(federation.links["client2"]) > 1
+    assert federation.model() == undisturbed.model()
+    plain = Federation(tmp_path / "c", run_settings=settings(rounds=3))
+    await plain.run(*(plain.worker(number) for number in (1, 2, 3)))
+    assert (federation.model() == plain.model()) is (compress == "zstd"), "what is lossless changes no bit"
+
+
+async def test_a_process_that_dies_after_rounding_sends_the_same_bytes_again(tmp_path: Path) -> None:
+    changed = settings(rounds=3, compress="int8")
+    undisturbed = Federation(tmp_path / "a", run_settings=changed)
+    await undisturbed.run(*(undisturbed.worker(number) for number in (1, 2, 3)))
+
+    federation = Federation(tmp_path / "b", run_settings=changed)
+    own, died = MemoryOwnModel(), asyncio.Event()
+
+    def dying(made: Workshop) -> Workshop:
+        work = made.work
+
+        def and_die(*arguments: Any) -> object:
+            result = work(*arguments)
+            if arguments[0].round == 2:
+                federation.links["client2"][-1]._loop.call_soon_threadsafe(died.set)
+                raise TrainingError("killed by a test")
+            return result
+
+        made.work = and_die  # type: ignore[method-assign, assignment]  # dies between saving and sending
+        return made
+
+    async def twice() -> None:
+        with pytest.raises(TrainingError):
+            await federation.worker(2, own=own, workshop=dying).run()
+        await federation.worker(2, own=own).run()
+
+    task = asyncio.create_task(twice())
+    await federation.run(federation.worker(1), federation.worker(3))
+    await task
+    assert died.is_set()
+    assert federation.model() == undisturbed.model()
+
+
+async def test_a_worker_that_cannot_read_the_runs_form_is_told_to_upgrade(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_service, "FEATURES", ("fp16",))
+    federation = Federation(tmp_path, run_settings=settings(compress="int8+zstd"))
+    serving = asyncio.create_task(federation.coordinator.run(federation))
+    with pytest.raises(Refused, match="need int8, zstd: upgrade the worker"):
+        await federation.worker(1).run()
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+    federation.store.close()
 
 
 async def test_a_resumed_run_gives_the_model_of_an_uninterrupted_one(tmp_path: Path) -> None:

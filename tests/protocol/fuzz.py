@@ -125,7 +125,7 @@ class Fuzzer:
             return scalars[kind]()
         if kind == len(scalars):
             return [self._value(depth + 1) for _ in range(self._random.choice((0, 1, 3)))]
-        names = ("round", "transfer", "offset", "text", "filling", "settings", "code", "reason", "", "x")
+        names = ("round", "transfer", "offset", "text", "filling", "settings", "code", "reason", "features", "", "x")
         return {self._random.choice(names): self._value(depth + 1) for _ in range(self._random.choice((0, 1, 3)))}
 
 

@@ -7,7 +7,7 @@ import pytest
 from fednet.errors import RemoteProtocolError
 from fednet.protocol import messages
 from fednet.protocol.frames import HEADER_BYTES, Kind, decode_header
-from fednet.protocol.messages import Heartbeat, Message, Progress, decode_message
+from fednet.protocol.messages import Heartbeat, Hello, Message, Progress, decode_message
 
 SAMPLES: dict[str, Any] = {
     "round": 3,
@@ -20,6 +20,7 @@ SAMPLES: dict[str, Any] = {
     "request": b"r",
     "certificate": b"c",
     "answer_wanted": True,
+    "features": ["zstd", "int8"],
     "filling": b"f" * 100,
     "fraction": 0.5,
     "weight": 0.25,
@@ -70,6 +71,21 @@ def test_a_field_out_of_place_is_named(change: dict[str, Any], complaint: str) -
     document = {"round": 1, "fraction": 0.5, "remaining_s": 1.0, "images_per_s": 1.0, "loss": 1.0} | change
     with pytest.raises(RemoteProtocolError, match=complaint):
         decode_message(Progress.kind, msgpack.packb(document))
+
+
+def test_hello_alone_may_say_more_than_its_reader_knows() -> None:
+    document = {"software": "fednet 9", "newest_version": 3, "oldest_version": 1, "features": ["zstd"]}
+    hello = decode_message(Hello.kind, msgpack.packb(document | {"colour": "blue"}))
+    assert hello == Hello(**document)
+    with pytest.raises(RemoteProtocolError, match="unknown fields: features"):
+        decode_message(Hello.kind, msgpack.packb({key: document[key] for key in list(document)[:3]}))
+
+
+@pytest.mark.parametrize("features", ["zstd", ["x" * 65], [7], ["x"] * 65])
+def test_feature_names_are_a_list_of_names(features: object) -> None:
+    document = {"software": "", "newest_version": 1, "oldest_version": 1, "features": features}
+    with pytest.raises(RemoteProtocolError):
+        decode_message(Hello.kind, msgpack.packb(document))
 
 
 def test_a_missing_field_is_named() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from fednet.worker.workshop import SavedTraining
+from fednet.worker.workshop import Rounded, SavedTraining
 
 
 class TinyNet(nn.Module):
@@ -64,11 +64,18 @@ class MemoryOwnModel:
 
     def __init__(self) -> None:
         self.saved: tuple[torch.Tensor, SavedTraining] | None = None
+        self.rounded: Rounded | None = None
         self.writes = 0
 
     def save(self, flat: torch.Tensor, saved: SavedTraining) -> None:
         self.saved = (flat.clone(), saved)
         self.writes += 1
+
+    def save_rounded(self, rounded: Rounded) -> None:
+        self.rounded = rounded
+
+    def load_rounded(self) -> Rounded | None:
+        return self.rounded
 
     def load(self) -> tuple[torch.Tensor, SavedTraining] | None:
         return self.saved

@@ -1,0 +1,1 @@
+"""How a flat buffer travels: as it is, rounded, packed without loss, or both."""
