@@ -10,6 +10,7 @@ FednetError                    exit 1: failed while running
 │   ├── LocalProtocolError     our own code used the protocol wrongly: a bug here
 │   └── RemoteProtocolError    the peer broke the protocol: drop it
 ├── ConnectionLost             the link went away: retry
+│   └── TooSlow                ... because this side dropped it: too few bytes came
 ├── AggregationError           the round's updates cannot be aggregated safely
 ├── TrainingError              local training failed
 ├── StorageError               a file could not be made durable
@@ -77,6 +78,10 @@ class RemoteProtocolError(ProtocolError):
 
 class ConnectionLost(FednetError):
     """The link to the peer went away; what was agreed stays valid and the connection may be tried again."""
+
+
+class TooSlow(ConnectionLost):
+    """The peer moved too little of a transfer for too long, so this side dropped the link; it may be tried again."""
 
 
 class AggregationError(FednetError):

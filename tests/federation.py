@@ -27,14 +27,14 @@ from fednet.transport.memory import memory_pair
 from fednet.worker.service import Worker
 from fednet.worker.workshop import Tamper, Workshop
 from tests.security.certs import NOW, enrolled
-from tests.worker.fakes import MemoryOwnModel, TinyData, tiny_net
+from tests.worker.fakes import MemoryOwnModel, TinyData, TinyNet, tiny_net
 
 CLASSES = ("dark", "bright")
 
 
-def manifest() -> Manifest:
-    """Return the layout of the tiny network."""
-    model = tiny_net()
+def manifest(model: TinyNet | None = None) -> Manifest:
+    """Return the layout of a network: the tiny one's."""
+    model = model or tiny_net()
     return manifest_of(model.state_dict(), [name for name, _ in model.named_parameters()])
 
 
@@ -86,7 +86,16 @@ class Notes(NullReporter):
 class Federation:
     """Coordinator and workers; links are made in memory and can be cut."""
 
-    def __init__(self, folder: Path, *, run_settings: RunSettings | None = None, grace_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        run_settings: RunSettings | None = None,
+        grace_s: float = 5.0,
+        network: Callable[[], TinyNet] = tiny_net,
+    ) -> None:
+        self._network = network
+        layout = manifest(network())
         self.folder = folder
         self.settings = run_settings or settings()
         self.certs = folder / "certs"
@@ -95,17 +104,16 @@ class Federation:
         self.store = RunStore(folder / "run")
         self.notes = Notes()
         committed = self.store.rounds()
-        model = tiny_net(seed=42)
-        flat = pack(model.state_dict(), manifest())
+        flat = pack(network().state_dict(), layout)
         if committed:
             stored = (folder / "run" / "checkpoints" / committed[-1].checkpoint).read_bytes()
             bytes_of(flat)[:] = stored
         else:
-            self.store.begin(RunId("test-run"), self.settings, manifest=manifest().digest, software="test")
+            self.store.begin(RunId("test-run"), self.settings, manifest=layout.digest, software="test")
         self.coordinator = Coordinator(
             run=RunId("test-run"),
             settings=self.settings,
-            manifest=manifest(),
+            manifest=layout,
             model=flat,
             store=self.store,
             record=RunRecord(run=RunId("test-run"), settings=self.settings, store=self.store, save=save_flat),
@@ -172,7 +180,7 @@ class Federation:
                 Workshop(
                     run=run,
                     worker=worker,
-                    model=tiny_net(),
+                    model=self._network(),
                     data=data or TinyData(24, seed=number),
                     device=torch.device("cpu"),
                     own_model=own or MemoryOwnModel(),

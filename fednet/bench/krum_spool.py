@@ -79,7 +79,7 @@ def spooled_updates(count: int, dim: int, folder: Path) -> list[Path]:
             length = min(_CHUNK_COLUMNS, dim - start)
             common = torch.empty(length).normal_(generator=torch.Generator().manual_seed(start))
             noise = torch.empty(length).normal_(generator=torch.Generator().manual_seed(1 + start + number * dim))
-            file.keep(4 * start, noise.mul_(0.5).add_(common).mul_(1e-3).numpy().data.cast("B"))
+            file.write(4 * start, noise.mul_(0.5).add_(common).mul_(1e-3).numpy().data.cast("B"))
         file.sync()
         file.close()
     return paths

@@ -34,6 +34,7 @@ from fednet.protocol.messages import (
 )
 from fednet.security.contexts import coordinator_context, worker_context
 from fednet.security.enrolment import Credentials
+from fednet.storage.spool import ChunkMemory
 from fednet.transport.intake import Intake, MemoryStore
 from fednet.transport.link import Link
 from fednet.transport.tcp import Listener, connect
@@ -201,14 +202,18 @@ class _Ours:
 
 
 class _Nowhere:
-    """Takes chunks as a spool file does, in fresh memory, and keeps nothing: the disk is `bench round`'s."""
+    """Takes chunks as a spool file does, and keeps nothing: the disk is `bench round`'s."""
+
+    def __init__(self) -> None:
+        self._chunks = ChunkMemory()
 
     def buffer(self, offset: int, nbytes: int) -> memoryview:
         """Return memory for one chunk."""
-        return memoryview(bytearray(nbytes))
+        return self._chunks.take(nbytes)
 
     def keep(self, offset: int, data: memoryview) -> None:
         """Drop the chunk."""
+        self._chunks.give_back(data)
 
 
 # The workers' end

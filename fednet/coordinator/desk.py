@@ -138,7 +138,7 @@ class Desk:
             read_spooled(received.path, data, offset=0)
             flat = self.update_form.decoded(data, self.manifest)
             file = SpoolFile(received.path.with_suffix(".decoded"), flat.numel())
-            file.keep(0, bytes_of(flat))
+            file.write(0, bytes_of(flat))
             return file
 
     def _spool_folder(self, round_number: int) -> Path:

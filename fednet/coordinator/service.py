@@ -37,7 +37,7 @@ from fednet.coordinator.round import (
     UpdatesAggregated,
 )
 from fednet.coordinator.sessions import Session
-from fednet.errors import AggregationError, ConnectionLost, CredentialError, FednetError, RunParked
+from fednet.errors import AggregationError, ConnectionLost, CredentialError, FednetError, RunParked, TooSlow
 from fednet.protocol import limits
 from fednet.protocol.messages import Enrolled, EnrolRequested, Hello, Message, Probe, Probed, RoundClosed, RunStatus
 from fednet.reporting.reporter import RunReporter
@@ -155,6 +155,8 @@ class Coordinator:
                 await self._serve_probes(link, first)
             elif isinstance(first, Hello):
                 await self._serve_worker(link, first)
+        except TooSlow as exc:
+            log.warning("%s", exc)
         except ConnectionLost as exc:
             log.info("%s", exc)
         except FednetError as exc:
@@ -224,6 +226,7 @@ class Coordinator:
             await link.close("identity-in-use", reason)
             return True
         older.link.abort("superseded: it did not answer and its worker came back")
+        await older.ended()  # or both would write to the same update
         return False
 
     async def _dismiss(self, code: str, reason: str) -> None:

@@ -46,9 +46,20 @@ class Session:
         self._upload: asyncio.Task[None] | None = None
         self._upload_transfer = 0
         self._said_goodbye = False
+        self._ended = asyncio.Event()
 
     async def serve(self, hello: Hello) -> None:
         """Greet the worker, then answer it until it is gone. Raises what ended the link, if not a goodbye."""
+        try:
+            await self._serve(hello)
+        finally:
+            self._ended.set()
+
+    async def ended(self) -> None:
+        """Wait until this session has let go of all it held."""
+        await self._ended.wait()
+
+    async def _serve(self, hello: Hello) -> None:
         await self._greet(hello)
         view = self._desk.views[self.worker]
         self._desk.events.put_nowait(WorkerJoined(self.worker))

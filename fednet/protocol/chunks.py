@@ -62,6 +62,11 @@ class Incoming:
     acknowledged: int
     destination: Destination | None
 
+    @property
+    def is_owed(self) -> bool:
+        """Whether the peer may send a chunk: its window is not full of what this side has yet to take."""
+        return self.received < min(self.nbytes, self.acknowledged + limits.WINDOW_BYTES)
+
     def check(self, offset: int, nbytes: int) -> None:
         """Raise `RemoteProtocolError` unless a chunk of `nbytes` at `offset` is the next one, within the window."""
         if offset != self.received:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 
 from fednet.errors import LocalProtocolError, RemoteProtocolError
 from fednet.protocol import limits
@@ -17,7 +18,10 @@ from fednet.protocol.frames import (
     encode_chunk_head,
 )
 from fednet.protocol.messages import ChunksReceived, Message, decode_message
+from fednet.protocol.pace import MessageBudget
 from fednet.protocol.states import RECEIVE, SEND, Role, State
+
+_READ_AHEAD_BYTES = 4096  # read at a time where a frame begins: each read is a turn of the event loop
 
 Frame = tuple[bytes, memoryview | None]
 """What to write next: encoded bytes, and for a chunk the tensor's memory that follows them."""
@@ -26,9 +30,10 @@ Frame = tuple[bytes, memoryview | None]
 class Connection:
     """The protocol of one connection.
 
-    The owner reads into `get_buffer()` and reports with `buffer_updated(n)`, which returns the messages that became
+    The owner reads into `get_buffer()` and reports with `buffer_updated`, which yields the messages that became
     complete; it writes what `next_frame()` returns while the link takes it. Chunks go straight into the destination
-    that `expect` was given. After a `RemoteProtocolError` the connection must be dropped.
+    that `expect` was given, but for their first bytes, which may come with a header. After a `RemoteProtocolError` the
+    connection must be dropped.
     """
 
     def __init__(self, role: Role, state: State) -> None:
@@ -43,24 +48,51 @@ class Connection:
         self._landing: Incoming | None = None
         self._target = self._small[:HEADER_BYTES]
         self._filled = 0
+        self._ahead = memoryview(bytearray(_READ_AHEAD_BYTES))
+        self._budget = MessageBudget()
+        self.received_bytes = 0  # of everything the peer sent
+        self.acknowledged_bytes = 0  # of everything we sent as chunks
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether the peer has chunks to send, and room in the window for them."""
+        return any(incoming.is_owed for incoming in self._incoming.values())
+
+    @property
+    def awaits_acknowledgement(self) -> bool:
+        """Whether the peer has been sent chunks that it has not acknowledged."""
+        return any(outgoing.sent > outgoing.acknowledged for outgoing in self._outgoing.values())
 
     # Receiving
 
     def get_buffer(self) -> memoryview:
         """Return where the next bytes belong; never empty."""
-        return self._target[self._filled :]
+        return self._target[self._filled :] if self._landing is not None else self._ahead
 
-    def buffer_updated(self, nbytes: int) -> list[Message]:
-        """Take `nbytes` bytes that were written to `get_buffer()`; return the messages they complete (0 or 1).
+    def buffer_updated(self, nbytes: int, *, now: float) -> Iterator[Message]:
+        """Take `nbytes` bytes that were written to `get_buffer()`; yield the messages they complete.
 
-        Of the acknowledgements only the one that completes a transfer is returned.
+        `now`: seconds of one clock. Of the acknowledgements only the one that completes a transfer is yielded.
         """
-        self._filled += nbytes
+        self.received_bytes += nbytes
+        if self._landing is not None:
+            self._filled += nbytes
+            yield from self._advance(now)
+            return
+        data = self._ahead[:nbytes]
+        while data:
+            count = min(len(data), len(self._target) - self._filled)
+            self._target[self._filled : self._filled + count] = data[:count]
+            self._filled += count
+            data = data[count:]
+            yield from self._advance(now)
+
+    def _advance(self, now: float) -> list[Message]:
         if self._filled < len(self._target):
             return []
         target, self._filled = self._target, 0
         if self._header is None:
-            self._begin(decode_header(target))
+            self._begin(decode_header(target), now)
         elif self._header.kind is not Kind.CHUNK:
             return self._finish_control(self._header.kind, target)
         elif self._landing is None:
@@ -84,9 +116,10 @@ class Connection:
             self._incoming[transfer].destination = None
             self.received(transfer, self._incoming[transfer].received)
 
-    def _begin(self, header: Header) -> None:
+    def _begin(self, header: Header, now: float) -> None:
         if header.kind not in RECEIVE.get((self.role, self.state), {}):
             raise RemoteProtocolError(f"{header.kind.name} is not allowed while {self.state.value}")
+        self._budget.take(header.kind, now=now)
         self._header = header
         small = header.head_bytes <= len(self._small)
         self._target = self._small[: header.head_bytes] if small else memoryview(bytearray(header.head_bytes))
@@ -170,7 +203,9 @@ class Connection:
         outgoing = self._outgoing.get(message.transfer)
         if outgoing is None:
             return False
+        before = outgoing.acknowledged
         outgoing.acknowledge(message.offset)
+        self.acknowledged_bytes += outgoing.acknowledged - before
         if outgoing.is_complete:
             del self._outgoing[message.transfer]
         return outgoing.is_complete

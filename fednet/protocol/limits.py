@@ -3,7 +3,8 @@
 # Frames
 MAX_CONTROL_BYTES = 64 * 1024  # a control document; the largest real one is a signing request or round metrics
 MAX_CHUNK_BYTES = 2**20  # tensor bytes in one frame; a heartbeat never waits behind more than one chunk
-CHUNK_BYTES = 2**20  # what we send at a time; over TLS on loopback 64 KiB moved 0.55, 256 KiB 0.61, 1 MiB 0.68 GB/s
+CHUNK_BYTES = 2**19  # what we send at a time: asyncio's TLS queues two, and a message waits behind them; `bench
+# transport` finds 256 KiB to be 5 per cent slower, 1 MiB no faster
 MAX_DEPTH = 8  # nesting of a control document; ours have 3
 MAX_ENTRIES = 64  # entries of one array or map; bounds the objects that a few bytes can decode to
 MAX_TEXT = 4096  # characters of one string; reasons and names are far shorter
@@ -13,8 +14,21 @@ MAX_TRANSFER_BYTES = 2**36  # 64 GiB: nothing is allocated from this, a receiver
 WINDOW_BYTES = 8 * 2**20  # sent but not yet taken by the receiver; what one slow disk makes a coordinator hold
 ACKNOWLEDGE_BYTES = WINDOW_BYTES // 4  # the receiver reports this often, so the sender never waits for a report
 MAX_TRANSFERS = 4  # transfers in one direction of one connection at a time; a round needs one, a late one drains
+LEAST_BYTES_PER_S = 16 * 1024  # of a peer that owes a transfer: 45 MB take three quarters of an hour then
+LEAST_RATE_OVER_S = 60.0  # a shorter stall is the network's
+MAX_SILENT_ACKNOWLEDGE_S = ACKNOWLEDGE_BYTES / LEAST_BYTES_PER_S + LEAST_RATE_OVER_S  # from a reader at that rate
 MAX_QUEUED_MESSAGES = 256  # control messages queued for a peer that does not read; then the connection is dropped
 MAX_PROBE_BYTES = 32 * 1024  # of filling in one probe: two of them fit in a control frame
+
+# Frames of one kind in a second, over a connection; what is more costs us time that others need
+FRAMES_PER_S = {
+    "CHUNK": 20_000,  # chunks of 64 KiB, at more than a gigabyte a second; ours are of 1 MiB
+    "CHUNKS_RECEIVED": 20_000,  # a receiver may acknowledge every chunk
+    "PROBE": 20_000,  # bounded in number and time already
+    "PROBED": 20_000,
+}
+OTHER_FRAMES_PER_S = 50  # rounds without training may follow each other that fast; PROGRESS comes once a second
+FRAMES_BURST_S = 5  # so many seconds' worth at once: a stalled link delivers what has piled up
 
 # Time, in seconds
 HANDSHAKE_TIMEOUT_S = 5.0  # for TLS, from accept; absolute, so a byte a second gains nothing

@@ -19,7 +19,7 @@ class Store(Protocol):
         """Return writable memory for one chunk."""
 
     def keep(self, offset: int, data: memoryview) -> None:
-        """Store a chunk that `buffer` gave the memory for. Runs in a thread; raises `StorageError`."""
+        """Store a chunk and have its memory, which `buffer` gave, back. Runs in a thread; raises `StorageError`."""
 
 
 class MemoryStore:
@@ -68,30 +68,41 @@ class Intake:
         """
         self._chunks.clear()
         acknowledged = self.offset
-        while self.offset < self.nbytes:
-            await self._next_chunks()
-            if self.offset - acknowledged >= limits.ACKNOWLEDGE_BYTES or self.offset == self.nbytes:
-                acknowledged = self.offset
-                link.received(transfer, acknowledged)
+        try:
+            while self.offset < self.nbytes:
+                await self._next_chunks()
+                if self.offset - acknowledged >= limits.ACKNOWLEDGE_BYTES or self.offset == self.nbytes:
+                    acknowledged = self.offset
+                    link.received(transfer, acknowledged)
+        except asyncio.CancelledError:
+            await self._finish(self._keep_chunks())  # what has arrived is not asked for again
+            raise
         self._verify()
 
     async def _next_chunks(self) -> None:
         if not self._chunks:
             self._arrived.clear()
             await self._arrived.wait()
-        chunks = list(self._chunks)
-        self._chunks.clear()
-        job = asyncio.get_running_loop().run_in_executor(None, self._keep, chunks)
+        job = self._keep_chunks()
         try:
             await asyncio.shield(job)
         except asyncio.CancelledError:
-            await asyncio.wait({job})  # `offset` and hash stay true: a thread cannot be cancelled half way
+            await self._finish(job)  # `offset` and hash stay true: a thread cannot be cancelled half way
             raise
+
+    def _keep_chunks(self) -> asyncio.Future[None]:
+        chunks = list(self._chunks)
+        self._chunks.clear()
+        return asyncio.get_running_loop().run_in_executor(None, self._keep, chunks)
+
+    async def _finish(self, job: asyncio.Future[None]) -> None:
+        await asyncio.wait({job})
+        job.exception()  # a disk that fails now says so to the next connection too
 
     def _keep(self, chunks: list[memoryview]) -> None:
         for data in chunks:
-            self._store.keep(self.offset, data)
             self._hash.update(data)
+            self._store.keep(self.offset, data)
             self.offset += len(data)
 
     def _verify(self) -> None:

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 from collections import deque
 
-from fednet.errors import ConnectionLost, FednetError, RemoteProtocolError
+from fednet.errors import ConnectionLost, FednetError, RemoteProtocolError, TooSlow
 from fednet.protocol import limits
 from fednet.protocol.chunks import Destination
 from fednet.protocol.connection import Connection
 from fednet.protocol.messages import Goodbye, Heartbeat, Message
+from fednet.protocol.pace import LeastRate
 from fednet.protocol.states import Role, State
 
 _READ_AHEAD_MESSAGES = 64  # unread messages at which the link stops reading until its owner has caught up
@@ -39,6 +40,8 @@ class Link(asyncio.BufferedProtocol):
         self._writing_paused = self._reading_paused = False
         self._last_received = self._last_sent = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
+        self._inflow = LeastRate(limits.LEAST_BYTES_PER_S * limits.LEAST_RATE_OVER_S, over_s=limits.LEAST_RATE_OVER_S)
+        self._outflow = LeastRate(1, over_s=limits.MAX_SILENT_ACKNOWLEDGE_S)
         self.peer = "peer"
         self.address = ""
         self.certificate: bytes | None = None
@@ -68,10 +71,10 @@ class Link(asyncio.BufferedProtocol):
         self._last_received = self._loop.time()
         self._heard.set()
         try:
-            for message in self._connection.buffer_updated(nbytes):
+            for message in self._connection.buffer_updated(nbytes, now=self._last_received):
                 self._take(message)
         except FednetError as exc:
-            self._refuse(exc)
+            self._drop(exc, code="protocol" if isinstance(exc, RemoteProtocolError) else "failed")
             return
         self._flush()
 
@@ -206,14 +209,13 @@ class Link(asyncio.BufferedProtocol):
             else:
                 self._transport.writelines([head, bulk])
 
-    def _refuse(self, failure: FednetError) -> None:
+    def _drop(self, failure: FednetError, *, code: str) -> None:
         self._failure = failure
-        if isinstance(failure, RemoteProtocolError) and self._transport is not None:
-            goodbye = Goodbye(code="protocol", reason=str(failure)[: limits.MAX_TEXT])
-            if not self._writing_paused:
-                self._transport.write(goodbye.encode())
         self._arrived.set()
         if self._transport is not None:
+            goodbye = Goodbye(code=code, reason=str(failure)[: limits.MAX_TEXT])
+            if not self._writing_paused:
+                self._transport.write(goodbye.encode())
             self._transport.abort()
 
     def _tick(self, heartbeat_s: float) -> None:
@@ -221,7 +223,20 @@ class Link(asyncio.BufferedProtocol):
         if now - self._last_received > limits.DEAD_AFTER_S:
             self.abort(f"no sign of life for {limits.DEAD_AFTER_S:.0f} s")
             return
+        slow = self._slowness(now)
+        if slow is not None:
+            self._drop(TooSlow(f"connection to {self.peer} dropped: {slow}"), code="too-slow")
+            return
         if now - self._last_sent >= heartbeat_s / 2:
             with contextlib.suppress(RemoteProtocolError):  # a full queue: the silence above decides
                 self.send(Heartbeat())
         self._timer = self._loop.call_later(heartbeat_s, self._tick, heartbeat_s)
+
+    def _slowness(self, now: float) -> str | None:
+        """Return why this peer is too slow to be kept, or None."""
+        connection = self._connection
+        if self._inflow.is_too_slow(connection.received_bytes, owes=connection.is_owed, now=now):
+            return f"a transfer came at less than {limits.LEAST_BYTES_PER_S // 1024} KiB/s"
+        if self._outflow.is_too_slow(connection.acknowledged_bytes, owes=connection.awaits_acknowledgement, now=now):
+            return f"a transfer was not read for {limits.MAX_SILENT_ACKNOWLEDGE_S:.0f} s"
+        return None

@@ -43,8 +43,8 @@ log = logging.getLogger("fednet.worker")
 WELCOME_TIMEOUT_S = 60.0
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 30.0
-_COMES_BACK = ("parked", "failed", "superseded")
-"""Goodbyes of a coordinator that stopped, or that mistook us for dead: worth trying again."""
+_COMES_BACK = ("parked", "failed", "superseded", "too-slow")
+"""Goodbyes of a coordinator that stopped, or that lost patience with the link: worth trying again."""
 
 Connect = Callable[[], Awaitable[Link]]
 OpenWorkshop = Callable[[RunSettings, str, str], Workshop]

@@ -42,7 +42,7 @@ class Memory:
         self.chunks.append((offset, len(data)))
 
 
-def feed(connection: Connection, data: bytes, step: int | None = None) -> list[Message]:
+def feed(connection: Connection, data: bytes, step: int | None = None, *, now: float = 0.0) -> list[Message]:
     """Feed `data` in pieces of at most `step` bytes."""
     messages: list[Message] = []
     while data:
@@ -50,7 +50,7 @@ def feed(connection: Connection, data: bytes, step: int | None = None) -> list[M
         assert len(target) > 0
         count = min(len(target), len(data), step or len(data))
         target[:count] = data[:count]
-        messages += connection.buffer_updated(count)
+        messages += connection.buffer_updated(count, now=now)
         data = data[count:]
     return messages
 

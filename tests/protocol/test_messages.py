@@ -74,7 +74,7 @@ def test_a_field_out_of_place_is_named(change: dict[str, Any], complaint: str) -
 
 
 def test_hello_alone_may_say_more_than_its_reader_knows() -> None:
-    document = {"software": "fednet 9", "newest_version": 3, "oldest_version": 1, "features": ["zstd"]}
+    document: dict[str, Any] = {"software": "fednet 9", "newest_version": 3, "oldest_version": 1, "features": ["zstd"]}
     hello = decode_message(Hello.kind, msgpack.packb(document | {"colour": "blue"}))
     assert hello == Hello(**document)
     with pytest.raises(RemoteProtocolError, match="unknown fields: features"):

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from fednet.errors import StorageError
-from fednet.storage.spool import SpoolFile, SpoolRows, clear_spool, read_spooled
+from fednet.storage.spool import ChunkMemory, SpoolFile, SpoolRows, clear_spool, read_spooled
 
 
 def spooled(path: Path, data: bytes) -> Path:
     file = SpoolFile(path, len(data))
-    file.keep(0, memoryview(data))
+    file.write(0, memoryview(data))
     file.sync()
     file.close()
     return path
@@ -17,8 +17,8 @@ def spooled(path: Path, data: bytes) -> Path:
 
 def test_chunks_land_at_their_place(tmp_path: Path) -> None:
     file = SpoolFile(tmp_path / "round" / "u", 10)
-    file.keep(4, memoryview(b"456789"))
-    file.keep(0, memoryview(b"0123"))
+    file.write(4, memoryview(b"456789"))
+    file.write(0, memoryview(b"0123"))
     file.sync()
     file.close()
     assert (tmp_path / "round" / "u").read_bytes() == b"0123456789"
@@ -66,3 +66,17 @@ def test_clearing_twice_is_no_error(tmp_path: Path) -> None:
     clear_spool(tmp_path / "round")
     clear_spool(tmp_path / "round")
     assert not (tmp_path / "round").exists()
+
+
+def test_a_chunks_memory_is_used_again_and_never_by_two() -> None:
+    memory = ChunkMemory(keeps=1)
+    first, second = memory.take(100), memory.take(100)
+    assert first.obj is not second.obj
+    memory.give_back(first)
+    memory.give_back(second)
+    again, another = memory.take(60), memory.take(60)
+    assert again.obj is first.obj
+    assert (len(again), len(another)) == (60, 60)
+    assert another.obj is not second.obj, "only as many are kept as was said"
+    memory.give_back(again)
+    assert len(memory.take(1000)) == 1000

@@ -3,9 +3,9 @@ import hashlib
 
 import pytest
 
-from fednet.errors import ConnectionLost, RemoteProtocolError
+from fednet.errors import ConnectionLost, RemoteProtocolError, TooSlow
 from fednet.protocol import limits
-from fednet.protocol.messages import ChunksReceived, Goodbye, Hello, Ready, RunStatus, Welcome
+from fednet.protocol.messages import ChunksReceived, Goodbye, Hello, Progress, Ready, RunStatus, Welcome
 from fednet.transport.intake import Intake, MemoryStore
 from fednet.transport.link import Link
 from fednet.transport.memory import memory_pair
@@ -101,6 +101,49 @@ async def test_heartbeats_keep_an_idle_link_alive(monkeypatch: pytest.MonkeyPatc
             await coordinator.receive()
     coordinator.abort()
     worker.abort()
+
+
+async def test_a_transfer_that_comes_too_slowly_is_dropped_though_the_peer_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "LEAST_RATE_OVER_S", 0.1)
+    coordinator, worker = await greeted()
+    coordinator.expect(1, nbytes=1000, offset=0, destination=Unread())
+    coordinator.start_heartbeats(0.03)
+    worker.start_heartbeats(0.03)
+    with pytest.raises(TooSlow, match="less than 16 KiB/s"):
+        await coordinator.receive()
+    answer = await worker.receive()
+    assert isinstance(answer, Goodbye)
+    assert answer.code == "too-slow"
+
+
+async def test_a_transfer_that_nobody_reads_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_SILENT_ACKNOWLEDGE_S", 0.1)
+    coordinator, worker = await greeted()
+    worker.expect(1, nbytes=1000, offset=0, destination=Unread())
+    coordinator.start_transfer(1, memoryview(bytes(1000)), offset=0)
+    coordinator.start_heartbeats(0.03)
+    worker.start_heartbeats(0.03)
+    with pytest.raises(TooSlow, match="not read"):
+        await coordinator.receive()
+
+
+class Unread:
+    def buffer(self, offset: int, nbytes: int) -> memoryview:
+        return memoryview(bytearray(nbytes))
+
+    def chunk_received(self, offset: int, data: memoryview) -> None:
+        """Never acknowledges."""
+
+
+async def test_too_many_messages_are_refused() -> None:
+    coordinator, worker = await greeted()
+    with pytest.raises(RemoteProtocolError, match="more than 50 PROGRESS frames a second"):
+        for _ in range(1000):
+            worker.send(Progress(round=1, fraction=0.5, remaining_s=1.0, images_per_s=1.0, loss=1.0))
+            await asyncio.sleep(0)
+            await asyncio.wait_for(coordinator.receive(), 1)
 
 
 async def test_a_peer_without_a_certificate_can_only_enrol() -> None:
