@@ -24,7 +24,7 @@ ALLOWED = {
         "reporting.metrics",
         "storage",
     },
-    "bench": {"bench", "aggregation", "security", "storage", "transport", "protocol"},
+    "bench": {"bench", "aggregation", "coordinator", "protocol", "reporting", "security", "storage", "transport"},
     "coordinator": {
         "coordinator",
         "aggregation",

@@ -37,16 +37,18 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
 
 
 class Watch:
-    """Looks at this process's resident memory while a `with` block runs; `peak_bytes` is its peak beyond the start."""
+    """Looks at this process's memory while a `with` block runs; `peak_bytes` is its peak beyond the start."""
 
-    def __init__(self) -> None:
+    def __init__(self, look: Callable[[], int] | None = None) -> None:
+        """`look` returns the bytes to watch; resident memory without it. `peak_bytes` may be set to 0 at any time."""
         self.peak_bytes = 0
+        self._bytes = look or _resident_bytes
         self._done = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
         _give_back()
-        self._before = _resident_bytes()
+        self._before = self._bytes()
         self._watcher.start()
         return self
 
@@ -60,7 +62,7 @@ class Watch:
             self._look()
 
     def _look(self) -> None:
-        self.peak_bytes = max(self.peak_bytes, _resident_bytes() - self._before)
+        self.peak_bytes = max(self.peak_bytes, self._bytes() - self._before)
 
 
 def _resident_peak(work: Callable[[], object]) -> int:
@@ -72,6 +74,12 @@ def _resident_peak(work: Callable[[], object]) -> int:
 
 def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
+
+
+def anonymous_bytes() -> int:
+    """Return this process's resident memory that no file stands behind."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("RssAnon:")))
 
 
 def _give_back() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import tempfile
 from pathlib import Path
@@ -112,7 +113,35 @@ def bench_transport(workers: str, model: str, repeats: int, as_json: bool) -> No
     _print_meaning(document)
 
 
-COMMANDS = (bench_round, bench_transport)
+@click.command("swarm")
+@click.option(
+    "--workers", type=click.IntRange(2, 5000), default=1000, show_default=True, help="The most; 10, 100 ... come first."
+)
+@click.option("--model-bytes", default="5MB", show_default=True, help="Size of the model: 5MB, 500kB, or bytes.")
+@click.option("--rounds", type=click.IntRange(2, 100), default=5, show_default=True, help="Of each run.")
+@json_option
+def bench_swarm(workers: int, model_bytes: str, rounds: int, as_json: bool) -> None:
+    """Many workers over mutual TLS on loopback take the model and deliver updates: seconds and memory of each round."""
+    from fednet.bench import swarm
+
+    steps = tuple(count for count in (10, 100, 1000) if count < workers)
+    settings = swarm.SwarmBench(
+        workers=(*steps, workers), model_bytes=_bytes_in(model_bytes, option="--model-bytes"), rounds=rounds
+    )
+    document = swarm.bench_swarm(settings, notice=on_stderr)
+    if as_json:
+        click.echo(json.dumps(document))
+        return
+    for run in document["runs"]:
+        click.echo(f"{run['workers']} workers, connected in {run['connect']:.1f} s; each round:")
+        for part in ("transfer", "aggregate"):
+            click.echo(f"  {part}: {', '.join(f'{value:.2f}' for value in run[part])} s")
+        peaks = ", ".join(f"{peak / 2**20:.0f}" for peak in run["peak_bytes"])
+        click.echo(f"  peak memory: {peaks} MiB; round {rounds} beyond round 2: {run['growth_bytes'] / 2**20:+.0f} MiB")
+    _print_meaning(document)
+
+
+COMMANDS = (bench_round, bench_transport, bench_swarm)
 
 
 def counts(text: str, *, option: str) -> tuple[int, ...]:
@@ -124,6 +153,14 @@ def counts(text: str, *, option: str) -> tuple[int, ...]:
     if min(found) < 1:
         raise BadInput(option, found=text, expected="whole numbers from 1 with commas between, such as 10,32,100")
     return found
+
+
+def _bytes_in(text: str, *, option: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(k|M|G)?B?", text)
+    nbytes = round(float(found[1]) * {None: 1, "k": 10**3, "M": 10**6, "G": 10**9}[found[2]]) if found else 0
+    if not 4 <= nbytes <= 10**10:
+        raise BadInput(option, found=text, expected="4 bytes to 10GB, such as 5MB or 500kB")
+    return nbytes
 
 
 def on_stderr(text: str) -> None:

@@ -28,6 +28,7 @@ from fednet.security.loopback import LoopbackGrant
 from fednet.security.tokens import TokenLedger
 from fednet.storage.store import RunStore, has_run
 from fednet.tensors import Manifest, digest_of, pack
+from fednet.transport.descriptors import allow_workers
 from fednet.transport.tcp import Listener
 from fednet.worker.device import device_from
 
@@ -93,6 +94,8 @@ def _serve_first(
         notice=console.notice,
     )
     trust_in = _root_of_trust(settings, options, manifest, device, console) if options.needs_root else None
+    if not allow_workers(settings.workers):
+        console.notice(f"Warning: this system allows too few open files for {settings.workers} workers (`ulimit -n`)")
     listener = Listener()
     address = listener.bind(options.host, options.port)
     store: RunStore | None = None

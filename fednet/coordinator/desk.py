@@ -12,6 +12,7 @@ import torch
 from fednet.compression.forms import PLAIN, form_named
 from fednet.config import RunId, RunSettings, WorkerName
 from fednet.coordinator.round import Event, Rounds
+from fednet.protocol.chunks import window_for
 from fednet.protocol.messages import UpdateOffered
 from fednet.reporting.reporter import WorkerView
 from fednet.storage.spool import SpoolFile, clear_spool, read_spooled
@@ -61,6 +62,7 @@ class Desk:
         self.manifest = manifest
         self.update_form = form_named(settings.compress, option="--compress")
         self.model_form = form_named(settings.compress_model, option="--compress-model", may_round=False)
+        self.window = window_for(settings.workers)  # bytes, of each worker's transfers
         self.rounds = rounds
         self.offer: ModelOffer | None = None
         self.views: dict[WorkerName, WorkerView] = {}

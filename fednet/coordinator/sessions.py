@@ -12,6 +12,7 @@ from fednet.coordinator.desk import Desk, IncomingUpdate
 from fednet.coordinator.round import ModelDelivered, UpdateStored, WorkerJoined, WorkerLeft, WorkerLost
 from fednet.errors import ConnectionLost, FednetError, RemoteProtocolError, StorageError
 from fednet.protocol import limits
+from fednet.protocol.chunks import chunk_for
 from fednet.protocol.frames import VERSION, which_upgrades
 from fednet.protocol.messages import (
     ChunksReceived,
@@ -161,7 +162,13 @@ class Session:
         if offer is None or wanted.round != offer.round:
             return  # the round closed in the meantime; the worker hears of the next one
         self._show("receiving the model")
-        self.link.start_transfer(wanted.transfer, offer.data, offset=wanted.offset)
+        self.link.start_transfer(
+            wanted.transfer,
+            offer.data,
+            offset=wanted.offset,
+            window=wanted.window,
+            chunk=chunk_for(self._desk.window),
+        )
         if wanted.offset == len(offer.data):
             self._model_delivered(offer.round)
 
@@ -211,9 +218,12 @@ class Session:
         return await self._receive_once(offered, intake_offset=0, incoming=incoming)
 
     async def _receive_once(self, offered: UpdateOffered, *, intake_offset: int, incoming: IncomingUpdate) -> None:
-        self.link.expect(offered.transfer, nbytes=offered.nbytes, offset=intake_offset, destination=incoming.intake)
-        self.link.send(UpdateWanted(round=offered.round, transfer=offered.transfer, offset=intake_offset))
-        await incoming.intake.run(self.link, offered.transfer)
+        window, transfer = self._desk.window, offered.transfer
+        self.link.expect(
+            transfer, nbytes=offered.nbytes, offset=intake_offset, destination=incoming.intake, window=window
+        )
+        self.link.send(UpdateWanted(round=offered.round, transfer=transfer, offset=intake_offset, window=window))
+        await incoming.intake.run(self.link, transfer, window=window)
 
     def _refuse(self, round_number: int, code: str, reason: str) -> None:
         self._show("done with this round")

@@ -10,6 +10,21 @@ from fednet.protocol import limits
 from fednet.protocol.frames import ChunkHead
 
 
+def window_for(links: int) -> int:
+    """Return the window (bytes) that a side with so many links asks for: all together hold a bounded amount."""
+    return max(limits.MIN_WINDOW_BYTES, min(limits.WINDOW_BYTES, limits.ALL_WINDOWS_BYTES // links))
+
+
+def step_for(window: int) -> int:
+    """Return how many bytes a receiver takes between two acknowledgements: the sender then never waits for one."""
+    return window // 4
+
+
+def chunk_for(window: int) -> int:
+    """Return how many bytes to send at a time."""
+    return min(limits.CHUNK_BYTES, step_for(window))
+
+
 class Destination(Protocol):
     """Where the bytes of an incoming transfer go."""
 
@@ -28,6 +43,8 @@ class Outgoing:
     data: memoryview  # bytes, the whole transfer
     sent: int
     acknowledged: int
+    window: int = limits.WINDOW_BYTES  # most bytes sent and not acknowledged
+    chunk: int = limits.CHUNK_BYTES  # bytes sent at a time
 
     @property
     def is_complete(self) -> bool:
@@ -36,8 +53,8 @@ class Outgoing:
 
     def next_chunk(self) -> tuple[ChunkHead, memoryview] | None:
         """Return the next chunk, or None while all is sent or the window is full."""
-        nbytes = min(limits.CHUNK_BYTES, len(self.data) - self.sent)
-        if nbytes == 0 or self.sent + nbytes - self.acknowledged > limits.WINDOW_BYTES:
+        nbytes = min(self.chunk, len(self.data) - self.sent)
+        if nbytes == 0 or self.sent + nbytes - self.acknowledged > self.window:
             return None
         head = ChunkHead(self.transfer, self.sent)
         self.sent += nbytes
@@ -61,11 +78,12 @@ class Incoming:
     received: int
     acknowledged: int
     destination: Destination | None
+    window: int = limits.WINDOW_BYTES  # most bytes received and not acknowledged
 
     @property
     def is_owed(self) -> bool:
         """Whether the peer may send a chunk: its window is not full of what this side has yet to take."""
-        return self.received < min(self.nbytes, self.acknowledged + limits.WINDOW_BYTES)
+        return self.received < min(self.nbytes, self.acknowledged + self.window)
 
     def check(self, offset: int, nbytes: int) -> None:
         """Raise `RemoteProtocolError` unless a chunk of `nbytes` at `offset` is the next one, within the window."""
@@ -75,5 +93,5 @@ class Incoming:
             raise RemoteProtocolError(
                 f"transfer {self.transfer}: chunk ends at {offset + nbytes}, the transfer has {self.nbytes} bytes"
             )
-        if offset + nbytes - self.acknowledged > limits.WINDOW_BYTES:
-            raise RemoteProtocolError(f"transfer {self.transfer}: sent past the window of {limits.WINDOW_BYTES} bytes")
+        if offset + nbytes - self.acknowledged > self.window:
+            raise RemoteProtocolError(f"transfer {self.transfer}: sent past the window of {self.window} bytes")

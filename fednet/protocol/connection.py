@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from fednet.errors import LocalProtocolError, RemoteProtocolError
 from fednet.protocol import limits
-from fednet.protocol.chunks import Destination, Incoming, Outgoing
+from fednet.protocol.chunks import Destination, Incoming, Outgoing, chunk_for
 from fednet.protocol.frames import (
     CHUNK_HEAD_BYTES,
     HEADER_BYTES,
@@ -101,14 +101,22 @@ class Connection:
             self._finish_chunk(self._landing, target)
         return []
 
-    def expect(self, transfer: int, *, nbytes: int, offset: int, destination: Destination) -> None:
-        """Accept the peer's transfer from `offset` on, into `destination`."""
+    def expect(
+        self,
+        transfer: int,
+        *,
+        nbytes: int,
+        offset: int,
+        destination: Destination,
+        window: int = limits.WINDOW_BYTES,
+    ) -> None:
+        """Accept the peer's transfer from `offset` on, into `destination`, within the window that it was told."""
         if len(self._incoming) >= limits.MAX_TRANSFERS:
             raise RemoteProtocolError(f"more than {limits.MAX_TRANSFERS} transfers at a time")
         if transfer in self._incoming:
             raise RemoteProtocolError(f"transfer {transfer} is under way already")
         if offset < nbytes:
-            self._incoming[transfer] = Incoming(transfer, nbytes, offset, offset, destination)
+            self._incoming[transfer] = Incoming(transfer, nbytes, offset, offset, destination, window)
 
     def discard(self, transfer: int) -> None:
         """Read the rest of a transfer into nothing: it is not wanted any more, but its chunks are on their way."""
@@ -169,14 +177,26 @@ class Connection:
             raise RemoteProtocolError(f"peer does not read: {limits.MAX_QUEUED_MESSAGES} messages are queued for it")
         self._control.append(message.encode())
 
-    def start_transfer(self, transfer: int, data: memoryview, *, offset: int) -> None:
-        """Queue `data` (bytes, the whole transfer) from `offset` on; it must not change until it is complete."""
+    def start_transfer(
+        self,
+        transfer: int,
+        data: memoryview,
+        *,
+        offset: int,
+        window: int = limits.WINDOW_BYTES,
+        chunk: int = limits.CHUNK_BYTES,
+    ) -> None:
+        """Queue `data` (bytes, the whole transfer) from `offset` on; it must not change until it is complete.
+
+        `window` is the receiver's, in bytes; chunks have at most `chunk` bytes, and less where the window is small.
+        """
         if not 0 <= offset <= len(data):
             raise RemoteProtocolError(f"transfer {transfer}: peer wants offset {offset} of {len(data)} bytes")
         if transfer in self._outgoing:
             raise RemoteProtocolError(f"transfer {transfer} is under way already")
         if offset < len(data):
-            self._outgoing[transfer] = Outgoing(transfer, data, sent=offset, acknowledged=offset)
+            size = min(chunk, chunk_for(window))
+            self._outgoing[transfer] = Outgoing(transfer, data, offset, offset, window=window, chunk=size)
 
     def stop_transfer(self, transfer: int) -> None:
         """Send no more chunks of a transfer; acknowledgements of it that are on their way are ignored."""

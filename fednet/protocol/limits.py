@@ -11,12 +11,13 @@ MAX_TEXT = 4096  # characters of one string; reasons and names are far shorter
 
 # Transfers
 MAX_TRANSFER_BYTES = 2**36  # 64 GiB: nothing is allocated from this, a receiver compares with its own manifest
-WINDOW_BYTES = 8 * 2**20  # sent but not yet taken by the receiver; what one slow disk makes a coordinator hold
-ACKNOWLEDGE_BYTES = WINDOW_BYTES // 4  # the receiver reports this often, so the sender never waits for a report
+WINDOW_BYTES = 8 * 2**20  # at most sent but not yet taken by the receiver, who may ask for less
+MIN_WINDOW_BYTES = 2**18  # over a link with a round trip of 50 ms this still moves 5 MB/s
+ALL_WINDOWS_BYTES = 2**28  # of a coordinator's workers together: what a slow disk can make it hold
 MAX_TRANSFERS = 4  # transfers in one direction of one connection at a time; a round needs one, a late one drains
 LEAST_BYTES_PER_S = 16 * 1024  # of a peer that owes a transfer: 45 MB take three quarters of an hour then
 LEAST_RATE_OVER_S = 60.0  # a shorter stall is the network's
-MAX_SILENT_ACKNOWLEDGE_S = ACKNOWLEDGE_BYTES / LEAST_BYTES_PER_S + LEAST_RATE_OVER_S  # from a reader at that rate
+MAX_SILENT_ACKNOWLEDGE_S = WINDOW_BYTES / 4 / LEAST_BYTES_PER_S + LEAST_RATE_OVER_S  # from a reader at that rate
 MAX_QUEUED_MESSAGES = 256  # control messages queued for a peer that does not read; then the connection is dropped
 MAX_PROBE_BYTES = 32 * 1024  # of filling in one probe: two of them fit in a control frame
 

@@ -21,6 +21,7 @@ Natural = Annotated[int, Between(0, 2**63 - 1)]
 Round = Annotated[int, Between(1, 10**6)]
 TransferId = Annotated[int, Between(0, 2**32 - 1)]
 Bytes = Annotated[int, Between(0, limits.MAX_TRANSFER_BYTES)]
+Window = Annotated[int, Between(limits.MIN_WINDOW_BYTES, limits.WINDOW_BYTES)]
 Seconds = Annotated[float, Between(0.0, 1e9)]
 Moment = Annotated[float, Between(0.0, 1e10)]  # seconds since 1970, UTC
 Number = Annotated[float, Between(-1e300, 1e300)]
@@ -104,6 +105,7 @@ class ModelWanted(Message):
     round: Round
     transfer: TransferId
     offset: Bytes
+    window: Window = limits.WINDOW_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,12 +136,13 @@ class UpdateOffered(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateWanted(Message):
-    """Coordinator: send the update from `offset` on."""
+    """Coordinator: send the update from `offset` on, at most `window` bytes beyond what was acknowledged."""
 
     kind = Kind.UPDATE_WANTED
     round: Round
     transfer: TransferId
     offset: Bytes
+    window: Window = limits.WINDOW_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)

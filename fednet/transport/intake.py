@@ -9,6 +9,7 @@ from typing import Protocol
 
 from fednet.errors import RemoteProtocolError
 from fednet.protocol import limits
+from fednet.protocol.chunks import step_for
 from fednet.transport.link import Link
 
 
@@ -60,8 +61,10 @@ class Intake:
         self._chunks.append(data)
         self._arrived.set()
 
-    async def run(self, link: Link, transfer: int) -> None:
+    async def run(self, link: Link, transfer: int, *, window: int = limits.WINDOW_BYTES) -> None:
         """Take the transfer from `offset` to its end and verify it, acknowledging as it is stored.
+
+        `window` is the one that the sender was told.
 
         Raises `RemoteProtocolError` naming both digests when the bytes are not what was announced (the intake then
         starts over at 0), `StorageError` when they cannot be stored, `ConnectionLost` through the link's own reader.
@@ -71,7 +74,7 @@ class Intake:
         try:
             while self.offset < self.nbytes:
                 await self._next_chunks()
-                if self.offset - acknowledged >= limits.ACKNOWLEDGE_BYTES or self.offset == self.nbytes:
+                if self.offset - acknowledged >= step_for(window) or self.offset == self.nbytes:
                     acknowledged = self.offset
                     link.received(transfer, acknowledged)
         except asyncio.CancelledError:

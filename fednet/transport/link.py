@@ -122,18 +122,34 @@ class Link(asyncio.BufferedProtocol):
         self._connection.send(message)
         self._flush()
 
-    def start_transfer(self, transfer: int, data: memoryview, *, offset: int) -> None:
-        """Send `data` from `offset` on, as chunks."""
-        self._connection.start_transfer(transfer, data, offset=offset)
+    def start_transfer(
+        self,
+        transfer: int,
+        data: memoryview,
+        *,
+        offset: int,
+        window: int = limits.WINDOW_BYTES,
+        chunk: int = limits.CHUNK_BYTES,
+    ) -> None:
+        """Send `data` from `offset` on, as chunks of at most `chunk` bytes, within the receiver's window."""
+        self._connection.start_transfer(transfer, data, offset=offset, window=window, chunk=chunk)
         self._flush()
 
     def stop_transfer(self, transfer: int) -> None:
         """Send no more chunks of this transfer."""
         self._connection.stop_transfer(transfer)
 
-    def expect(self, transfer: int, *, nbytes: int, offset: int, destination: Destination) -> None:
-        """Take the peer's transfer from `offset` on into `destination`."""
-        self._connection.expect(transfer, nbytes=nbytes, offset=offset, destination=destination)
+    def expect(
+        self,
+        transfer: int,
+        *,
+        nbytes: int,
+        offset: int,
+        destination: Destination,
+        window: int = limits.WINDOW_BYTES,
+    ) -> None:
+        """Take the peer's transfer from `offset` on into `destination`, within the window that it is told."""
+        self._connection.expect(transfer, nbytes=nbytes, offset=offset, destination=destination, window=window)
 
     def discard(self, transfer: int) -> None:
         """Drop what still comes of this transfer."""

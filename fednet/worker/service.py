@@ -213,8 +213,8 @@ class Worker:
                 self._receiving = asyncio.create_task(self._receive(started, link))
             case Train(started, training):
                 self._training = asyncio.create_task(self._train(started, training, workshop))
-            case SendUpdate(transfer, offset):
-                link.start_transfer(transfer, bytes_of(workshop.update), offset=offset)
+            case SendUpdate(transfer, offset, window):
+                link.start_transfer(transfer, bytes_of(workshop.update), offset=offset, window=window)
             case ShowRound(closed):
                 self._reporter.round_closed(closed)
             case ShowNotice(text):

@@ -101,10 +101,11 @@ class Train:
 
 @dataclass(frozen=True)
 class SendUpdate:
-    """Send the update's bytes as this transfer."""
+    """Send the update's bytes as this transfer, within the coordinator's window."""
 
     transfer: int
     offset: int
+    window: int
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ class WorkerSession:
             case RoundStarted():
                 return self._round_started(message)
             case UpdateWanted() if message.round == self.round_number and message.transfer == self._transfer:
-                return [SendUpdate(message.transfer, message.offset)]
+                return [SendUpdate(message.transfer, message.offset, message.window)]
             case UpdateAccepted():
                 return self._settled(message.round, None)
             case UpdateRefused():

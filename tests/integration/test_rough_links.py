@@ -66,11 +66,11 @@ class OverTcp(Federation):
         link = await connect("127.0.0.1", self.proxy.port, context)
         number, start = len(self.proxy.passed) - 1, link.start_transfer
 
-        def noted(transfer: int, data: memoryview, *, offset: int) -> None:
+        def noted(transfer: int, data: memoryview, *, offset: int, **sizes: int) -> None:
             self.uploads.append((number, offset))
-            start(transfer, data, offset=offset)
+            start(transfer, data, offset=offset, **sizes)
 
-        link.start_transfer = noted  # type: ignore[method-assign]  # to see where each connection goes on
+        link.start_transfer = noted  # type: ignore[method-assign]  # to see where each one goes on
         return link
 
 

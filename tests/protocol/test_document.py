@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from fednet.protocol import limits
+from fednet.protocol.chunks import step_for
 from fednet.protocol.frames import ChunkHead, Kind, encode_chunk_head
 from fednet.protocol.messages import Message
 from fednet.tensors import bytes_of, pack
@@ -57,8 +58,8 @@ def test_the_limits_are_the_documents() -> None:
     for text, value in (
         ("`head` is 1 to 65,536", limits.MAX_CONTROL_BYTES == 65536),
         ("1 to 1,048,576 bytes", limits.MAX_CHUNK_BYTES == 1048576),
-        ("at least every 2 MiB", limits.ACKNOWLEDGE_BYTES == 2 * 2**20),
-        ("at most 8 MiB under way", limits.WINDOW_BYTES == 8 * 2**20),
+        ("at least every quarter of the window", step_for(400) == 100),
+        ("262,144 to 8,388,608", (limits.MIN_WINDOW_BYTES, limits.WINDOW_BYTES) == (2**18, 2**23)),
         ("At most 4 transfers", limits.MAX_TRANSFERS == 4),
         ("no byte for 30 s", limits.DEAD_AFTER_S == 30),
         ("At most 8\nlevels of nesting, 64 entries", (limits.MAX_DEPTH, limits.MAX_ENTRIES) == (8, 64)),

@@ -23,6 +23,7 @@ SAMPLES: dict[str, Any] = {
     "features": ["zstd", "int8"],
     "filling": b"f" * 100,
     "fraction": 0.5,
+    "window": 2**20,
     "weight": 0.25,
 }
 NUMBERS = {"heartbeat_s", "remaining_s", "images_per_s", "loss", "train_s", "unix_time_s"}

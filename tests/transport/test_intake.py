@@ -5,6 +5,7 @@ import pytest
 
 from fednet.errors import RemoteProtocolError
 from fednet.protocol import limits
+from fednet.protocol.chunks import step_for
 from fednet.protocol.messages import ChunksReceived
 from fednet.transport.intake import Intake, MemoryStore
 from tests.transport.greetings import greeted
@@ -23,11 +24,11 @@ async def test_a_transfer_goes_on_over_a_second_connection() -> None:
     coordinator, worker = await greeted()
     worker.expect(1, nbytes=len(DATA), offset=0, destination=intake)
     running = asyncio.ensure_future(intake.run(worker, 1))
-    coordinator.start_transfer(1, memoryview(DATA)[: limits.ACKNOWLEDGE_BYTES], offset=0)
-    assert await coordinator.receive() == ChunksReceived(transfer=1, offset=limits.ACKNOWLEDGE_BYTES)
+    coordinator.start_transfer(1, memoryview(DATA)[: step_for(limits.WINDOW_BYTES)], offset=0)
+    assert await coordinator.receive() == ChunksReceived(transfer=1, offset=step_for(limits.WINDOW_BYTES))
     running.cancel()
     coordinator.abort()
-    assert intake.offset == limits.ACKNOWLEDGE_BYTES
+    assert intake.offset == step_for(limits.WINDOW_BYTES)
 
     coordinator, worker = await greeted()
     worker.expect(1, nbytes=len(DATA), offset=intake.offset, destination=intake)

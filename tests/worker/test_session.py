@@ -75,8 +75,8 @@ def test_a_round_is_received_trained_and_offered() -> None:
     assert worker.handle(ModelReceived(1)) == [Train(started, TrainingSettings(**TRAINING))]
     offer = offered(worker.handle(SAVED))
     assert (offer.round, offer.sha256, offer.samples) == (1, "cd" * 32, 5)
-    wanted = UpdateWanted(round=1, transfer=offer.transfer, offset=4)
-    assert worker.handle(Heard(wanted)) == [SendUpdate(offer.transfer, 4)]
+    wanted = UpdateWanted(round=1, transfer=offer.transfer, offset=4, window=2**20)
+    assert worker.handle(Heard(wanted)) == [SendUpdate(offer.transfer, 4, 2**20)]
     worker.handle(Heard(UpdateAccepted(round=1)))
     assert worker.stage is Stage.DELIVERED
 
