@@ -7,9 +7,10 @@ import hashlib
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection as Pipe
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from fednet.bench.memory import Watch, anonymous_bytes
 from fednet.config import RunId, RunSettings, WorkerName, automatic_byzantine
 from fednet.coordinator.record import RunRecord
 from fednet.coordinator.service import Coordinator
-from fednet.errors import BadInput
+from fednet.errors import BadInput, FednetError
 from fednet.protocol.messages import (
     Goodbye,
     Hello,
@@ -90,7 +91,7 @@ def _run(workers: int, settings: SwarmBench) -> dict[str, Any]:
         theirs.close()
         with Watch(anonymous_bytes) as memory:
             rounds = _Rounds(memory)
-            connected = asyncio.run(_serve(Path(folder), names, settings, rounds, ours))
+            connected = asyncio.run(_served(_serve(Path(folder), names, settings, rounds, ours), process))
         process.join()
     return {
         "workers": workers,
@@ -101,6 +102,17 @@ def _run(workers: int, settings: SwarmBench) -> dict[str, Any]:
         "peak_bytes": rounds.peaks,
         "growth_bytes": rounds.peaks[-1] - rounds.peaks[min(1, len(rounds.peaks) - 1)],
     }
+
+
+async def _served(run: Coroutine[Any, Any, float], workers: BaseProcess) -> float:
+    """Return what the run does, unless the workers' process ends first."""
+    serving, ended = asyncio.ensure_future(run), asyncio.ensure_future(asyncio.to_thread(workers.join))
+    await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
+    if not serving.done() and workers.exitcode != 0:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        raise FednetError(f"the workers' process ended before the run (exit {workers.exitcode}): see above")
+    return await serving
 
 
 class _Rounds(NullReporter):

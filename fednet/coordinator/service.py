@@ -50,6 +50,7 @@ log = logging.getLogger("fednet.coordinator")
 
 GRACE_S = 60.0  # a worker whose link broke is awaited this long: a reboot or a reconnect, not a dead site
 STATUS_EVERY_S = 1.0
+_MOST_NAMED = 8  # workers in one line of status
 
 
 class Enroller(Protocol):
@@ -398,10 +399,15 @@ def waiting_text(rounds: Rounds, settings: RunSettings, desk: Desk) -> str:
             return f"round {number} of {settings.rounds}: {rounds.phase.value}"
         views = [desk.views[worker].sentence() for worker in missing if worker in desk.views]
         total = len(missing) + len(rounds.delivered)
-        return f"round {number} of {settings.rounds}, waiting for {len(missing)} of {total}: " + "; ".join(views)
+        return f"round {number} of {settings.rounds}, waiting for {len(missing)} of {total}: {_some(views, '; ')}"
     more = settings.workers - len(rounds.connected)
-    joined = f"; here: {', '.join(sorted(rounds.connected))}" if rounds.connected else ""
+    joined = f"; here: {_some(sorted(rounds.connected), ', ')}" if rounds.connected else ""
     return f"round {number} of {settings.rounds}, waiting for {more} more of {settings.workers} workers{joined}"
+
+
+def _some(texts: Sequence[str], separator: str) -> str:
+    more = [f"and {len(texts) - _MOST_NAMED} more"] if len(texts) > _MOST_NAMED else []
+    return separator.join([*texts[:_MOST_NAMED], *more])
 
 
 def would_improve(document: dict[str, Any], worker: str) -> bool | None:

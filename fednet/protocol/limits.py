@@ -34,6 +34,7 @@ FRAMES_BURST_S = 5  # so many seconds' worth at once: a stalled link delivers wh
 # Time, in seconds
 HANDSHAKE_TIMEOUT_S = 5.0  # for TLS, from accept; absolute, so a byte a second gains nothing
 HELLO_TIMEOUT_S = 5.0  # for the first complete frame after TLS; absolute too
+GREETING_TAKES_S = 0.5  # of a peer whose place another needs: TLS and Hello are four messages
 HEARTBEAT_S = 10.0  # how often each side says that it lives
 DEAD_AFTER_S = 30.0  # three heartbeats without a byte: the link is half open
 PROBING_S = 30.0  # how long one connection may measure; absolute

@@ -42,8 +42,10 @@ class Message:
     kind: ClassVar[Kind]
 
     def encode(self) -> bytes:
-        """Return the whole frame."""
-        return encode_control(self.kind, asdict(self))
+        """Return the whole frame; a text that is longer than a peer takes is cut."""
+        fields = asdict(self)
+        cut = {name: value[: limits.MAX_TEXT] for name, value in fields.items() if isinstance(value, str)}
+        return encode_control(self.kind, fields | cut)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from fednet.protocol import limits
 
 
+@dataclass(eq=False)
+class Guest:
+    """One connection that is not identified yet; `ask_to_leave` makes it go, to make room for another."""
+
+    address: str
+    since_s: float
+    ask_to_leave: Callable[[], object]
+
+
 class Admission:
-    """Counts connections that are not identified yet."""
+    """Counts connections that are not identified yet, and makes room where a few peers take all of it.
+
+    A newcomer is let in for the oldest of an address that has more of them than its own, or for one that has been there
+    for longer than a greeting takes. So neither a flood from a few addresses nor slow handshakes keep others out, and
+    many honest peers at once do not push each other out either.
+    """
 
     def __init__(
         self,
@@ -18,19 +34,30 @@ class Admission:
     ) -> None:
         self._most = most
         self._most_per_address = most_per_address
-        self._by_address: Counter[str] = Counter()
+        self._guests: dict[Guest, None] = {}  # in the order of their arrival
 
-    def enter(self, address: str) -> str | None:
-        """Count a new connection from `address`; return why it is not admitted, or None."""
-        if self._by_address[address] >= self._most_per_address:
-            return f"{self._most_per_address} unidentified connections from this address already"
-        if self._by_address.total() >= self._most:
-            return f"{self._most} unidentified connections already"
-        self._by_address[address] += 1
+    def enter(self, guest: Guest) -> str | None:
+        """Count a new connection; return why it is not admitted, or None. Another one may have to leave for it."""
+        by_address = Counter(each.address for each in self._guests)
+        if by_address[guest.address] >= self._most_per_address:
+            if not self._make_room(guest, guest.address, at_once=False):
+                return f"{self._most_per_address} unidentified connections from this address already"
+        elif len(self._guests) >= self._most:
+            crowded, count = by_address.most_common(1)[0]
+            fair = count > by_address[guest.address] + 1
+            if not self._make_room(guest, crowded if fair else None, at_once=fair):
+                return f"{self._most} unidentified connections already"
+        self._guests[guest] = None
         return None
 
-    def leave(self, address: str) -> None:
+    def leave(self, guest: Guest) -> None:
         """The connection has identified itself, or is gone."""
-        self._by_address[address] -= 1
-        if self._by_address[address] <= 0:
-            del self._by_address[address]
+        self._guests.pop(guest, None)
+
+    def _make_room(self, newcomer: Guest, address: str | None, *, at_once: bool) -> bool:
+        oldest = next(each for each in self._guests if address in (each.address, None))
+        if not at_once and newcomer.since_s - oldest.since_s < limits.GREETING_TAKES_S:
+            return False
+        self.leave(oldest)
+        oldest.ask_to_leave()
+        return True

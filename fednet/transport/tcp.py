@@ -14,7 +14,8 @@ from fednet.errors import BadInput, ConnectionLost, FednetError
 from fednet.protocol import limits
 from fednet.protocol.messages import Message
 from fednet.protocol.states import Role, State
-from fednet.transport.admission import Admission
+from fednet.transport.admission import Admission, Guest
+from fednet.transport.complaints import Complaints
 from fednet.transport.link import Link
 from fednet.transport.proxy import Proxy, open_tunnel
 
@@ -42,6 +43,7 @@ class Listener:
         self._context: ssl.SSLContext | None = None
         self._on_peer: OnPeer | None = None
         self._admission = admission or Admission()
+        self._complaints = Complaints(log)
         self._socket: socket.socket | None = None
 
     def bind(self, host: str, port: int) -> tuple[str, int]:
@@ -87,18 +89,28 @@ class Listener:
             self._socket.close()
 
     async def _serve_peer(self, connection: socket.socket, peer: str, address: str) -> None:
-        refusal = self._admission.enter(address)
+        now = asyncio.get_running_loop().time
+        greeting = asyncio.ensure_future(self._greet(connection))
+        guest = Guest(address, now(), greeting.cancel)
+        refusal = self._admission.enter(guest)
         if refusal is not None:
+            greeting.cancel()
             connection.close()
-            log.warning("%s dropped: %s", peer, refusal)
+            self._complaints.say(f"{peer} dropped: {refusal}", now=now())
             return
         try:
-            link, first = await self._greet(connection)
+            link, first = await greeting
         except (FednetError, OSError, TimeoutError) as exc:
-            log.warning("%s dropped: %s", peer, _why_dropped(exc))
+            self._complaints.say(f"{peer} dropped: {_why_dropped(exc)}", now=now())
+            return
+        except asyncio.CancelledError:
+            if not greeting.cancelled() or _is_cancelled():
+                raise
+            self._complaints.say(f"{peer} dropped: its place went to another; it has not said who it is", now=now())
             return
         finally:
-            self._admission.leave(address)
+            greeting.cancel()
+            self._admission.leave(guest)
         assert self._on_peer is not None
         try:
             await self._on_peer(link, first)
@@ -179,6 +191,11 @@ def _why_dropped(exc: Exception) -> str:
     if isinstance(exc, TimeoutError):
         return _no_message_in_time()
     return f"connection failed during the handshake ({exc})"
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _no_message_in_time() -> str:
