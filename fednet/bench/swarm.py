@@ -19,30 +19,19 @@ import torch
 from fednet.bench.identities import issue
 from fednet.bench.machine import machine
 from fednet.bench.memory import Watch, anonymous_bytes
+from fednet.bench.puppet import Puppet
 from fednet.config import RunId, RunSettings, WorkerName, automatic_byzantine
 from fednet.coordinator.record import RunRecord
 from fednet.coordinator.service import Coordinator
 from fednet.errors import BadInput, FednetError
-from fednet.protocol.messages import (
-    Goodbye,
-    Hello,
-    ModelWanted,
-    Ready,
-    RoundStarted,
-    UpdateOffered,
-    UpdateWanted,
-    Welcome,
-)
 from fednet.reporting.reporter import NullReporter
 from fednet.security.contexts import coordinator_context, worker_context
 from fednet.security.enrolment import Credentials
 from fednet.storage.atomic import write_bytes
 from fednet.storage.store import RunStore
 from fednet.tensors import bytes_of, empty_flat, manifest_of
-from fednet.transport.descriptors import allow_workers
-from fednet.transport.intake import Intake, MemoryStore
-from fednet.transport.link import Link
-from fednet.transport.tcp import Listener, connect
+from fednet.transport.capacity import allow_workers
+from fednet.transport.tcp import Listener
 
 _AT_A_TIME = 8  # connections being greeted: a coordinator takes 16 of one address
 _DEADLINE_S = 3600.0
@@ -196,33 +185,9 @@ async def _worker(
 ) -> None:
     digest = await asyncio.to_thread(lambda: hashlib.sha256(update).hexdigest())
     async with gate:
-        link = await connect("127.0.0.1", port, worker_context(credentials))
-        link.send(Hello(software="bench"))
-        welcome = await link.receive()
-    assert isinstance(welcome, Welcome), welcome
-    link.start_heartbeats(welcome.heartbeat_s)
-    link.send(Ready(manifest=welcome.manifest, samples=100, device="cpu"))
-    while not isinstance(message := await link.receive(), Goodbye):
-        if isinstance(message, RoundStarted):
-            await _take_model(link, message, scratch)
-            link.send(
-                UpdateOffered(
-                    round=message.round,
-                    transfer=message.round,
-                    nbytes=len(update),
-                    sha256=digest,
-                    samples=100,
-                    train_s=0.0,
-                    loss=0.0,
-                )
-            )
-        elif isinstance(message, UpdateWanted):
-            link.start_transfer(message.transfer, update, offset=message.offset, window=message.window)
-    link.abort()
-
-
-async def _take_model(link: Link, started: RoundStarted, scratch: memoryview) -> None:
-    intake = Intake(MemoryStore(scratch), nbytes=started.nbytes, sha256=started.sha256)
-    link.expect(started.transfer, nbytes=started.nbytes, offset=0, destination=intake)
-    link.send(ModelWanted(round=started.round, transfer=started.transfer, offset=0))
-    await intake.run(link, started.transfer)
+        puppet = await Puppet.joined(port, worker_context(credentials))
+    puppet.link.start_heartbeats()
+    while (started := await puppet.round_started()) is not None:
+        await puppet.take_model(started, scratch)
+        await puppet.deliver(started, update, sha256=digest)
+    puppet.link.abort()

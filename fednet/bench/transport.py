@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import multiprocessing
 import os
+import ssl
 import statistics
 import tempfile
 import time
@@ -19,13 +20,12 @@ from fednet.bench.bare_tls import BarePeers, bare_client
 from fednet.bench.identities import issue
 from fednet.bench.machine import machine
 from fednet.bench.memory import Watch
+from fednet.bench.puppet import Puppet
 from fednet.config import WorkerName
 from fednet.protocol.messages import (
     ChunksReceived,
-    Hello,
     Message,
     ModelWanted,
-    Ready,
     RoundStarted,
     UpdateAccepted,
     UpdateOffered,
@@ -35,9 +35,9 @@ from fednet.protocol.messages import (
 from fednet.security.contexts import coordinator_context, worker_context
 from fednet.security.enrolment import Credentials
 from fednet.storage.spool import ChunkMemory
-from fednet.transport.intake import Intake, MemoryStore
+from fednet.transport.intake import Intake
 from fednet.transport.link import Link
-from fednet.transport.tcp import Listener, connect
+from fednet.transport.tcp import Listener
 
 _DIGEST = "0" * 64  # of no layout: nothing here is a model
 _MEANING = {
@@ -234,37 +234,13 @@ async def _all_workers(credentials: Credentials, workers: int, settings: Transpo
             peers.create_task(bare_client(bare, context, settings.nbytes, repeats))
 
 
-async def _worker(port: int, context: Any, nbytes: int, repeats: int) -> None:
-    link = await connect("127.0.0.1", port, context)
-    link.send(Hello(software="bench"))
-    assert isinstance(await link.receive(), Welcome)
-    link.send(Ready(manifest=_DIGEST, samples=1, device="cpu"))
+async def _worker(port: int, context: ssl.SSLContext, nbytes: int, repeats: int) -> None:
+    puppet = await Puppet.joined(port, context)
     memory = memoryview(bytearray(nbytes))
     for _ in range(repeats):
-        await _round(link, memory)
-
-
-async def _round(link: Link, memory: memoryview) -> None:
-    started = await link.receive()
-    assert isinstance(started, RoundStarted)
-    number = started.round
-    intake = Intake(MemoryStore(memory), nbytes=started.nbytes, sha256=started.sha256)
-    link.expect(started.transfer, nbytes=started.nbytes, offset=0, destination=intake)
-    link.send(ModelWanted(round=number, transfer=started.transfer, offset=0))
-    await intake.run(link, started.transfer)
-    link.send(
-        UpdateOffered(
-            round=number,
-            transfer=number,
-            nbytes=len(memory),
-            sha256=started.sha256,
-            samples=1,
-            train_s=0.0,
-            loss=0.0,
-        )
-    )
-    wanted = await link.receive()
-    assert isinstance(wanted, UpdateWanted)
-    link.start_transfer(number, memory, offset=wanted.offset)
-    while not isinstance(await link.receive(), UpdateAccepted):
-        pass  # ChunksReceived: all of it arrived
+        started = await puppet.round_started()
+        assert started is not None
+        await puppet.take_model(started, memory)
+        await puppet.deliver(started, memory, sha256=started.sha256)
+        while not isinstance(await puppet.link.receive(), UpdateAccepted):
+            pass  # ChunksReceived: all of it arrived

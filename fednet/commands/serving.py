@@ -28,7 +28,7 @@ from fednet.security.loopback import LoopbackGrant
 from fednet.security.tokens import TokenLedger
 from fednet.storage.store import RunStore, has_run
 from fednet.tensors import Manifest, digest_of, pack
-from fednet.transport.descriptors import allow_workers
+from fednet.transport.capacity import allow_workers
 from fednet.transport.tcp import Listener
 from fednet.worker.device import device_from
 

@@ -203,6 +203,7 @@ class Coordinator:
         if identity.role is not Role.WORKER:
             raise CredentialError(f"{link.peer} shows a {identity.role.value}'s certificate, not a worker's")
         worker = identity.name
+        link.peer = f"{worker} ({link.peer})"
         if await self._is_taken(worker, link):
             return
         if not self._rounds.admits(worker, now=self._desk.now()):
@@ -210,7 +211,7 @@ class Coordinator:
             await link.close("run-full", reason)
             return
         session = self._sessions[worker] = Session(self._desk, link, worker)
-        log.info("%s: %s connected", link.peer, worker)
+        log.info("%s connected", link.peer)
         try:
             await session.serve(hello)
         finally:
@@ -222,7 +223,7 @@ class Coordinator:
         if older is None:
             return False
         if await older.link.is_alive():
-            reason = f"{worker} is connected already, from {older.link.peer}: each hospital needs its own identity"
+            reason = f"{worker} is connected already, from {older.link.address}: each hospital needs its own identity"
             log.warning("%s refused: %s", link.peer, reason)
             await link.close("identity-in-use", reason)
             return True

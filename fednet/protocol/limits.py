@@ -12,8 +12,8 @@ MAX_TEXT = 4096  # characters of one string; reasons and names are far shorter
 # Transfers
 MAX_TRANSFER_BYTES = 2**36  # 64 GiB: nothing is allocated from this, a receiver compares with its own manifest
 WINDOW_BYTES = 8 * 2**20  # at most sent but not yet taken by the receiver, who may ask for less
-MIN_WINDOW_BYTES = 2**18  # over a link with a round trip of 50 ms this still moves 5 MB/s
-ALL_WINDOWS_BYTES = 2**28  # of a coordinator's workers together: what a slow disk can make it hold
+MIN_WINDOW_BYTES = 2**17  # over a link with a round trip of 50 ms this still moves 2.6 MB/s
+ALL_WINDOWS_BYTES = 2**26  # of a coordinator's workers together: what a slow disk can make it hold
 MAX_TRANSFERS = 4  # transfers in one direction of one connection at a time; a round needs one, a late one drains
 LEAST_BYTES_PER_S = 16 * 1024  # of a peer that owes a transfer: 45 MB take three quarters of an hour then
 LEAST_RATE_OVER_S = 60.0  # a shorter stall is the network's

@@ -81,6 +81,7 @@ class Listener:
                         continue
                     peers.create_task(self._serve_peer(connection, f"{address[0]}:{address[1]}", address[0]))
         finally:
+            self._complaints.flush()
             self.close()
 
     def close(self) -> None:
@@ -96,17 +97,17 @@ class Listener:
         if refusal is not None:
             greeting.cancel()
             connection.close()
-            self._complaints.say(f"{peer} dropped: {refusal}", now=now())
+            self._complaints.say(address, f"{peer} dropped: {refusal}", now=now())
             return
         try:
             link, first = await greeting
         except (FednetError, OSError, TimeoutError) as exc:
-            self._complaints.say(f"{peer} dropped: {_why_dropped(exc)}", now=now())
+            self._complaints.say(address, f"{peer} dropped: {_why_dropped(exc)}", now=now())
             return
         except asyncio.CancelledError:
             if not greeting.cancelled() or _is_cancelled():
                 raise
-            self._complaints.say(f"{peer} dropped: its place went to another; it has not said who it is", now=now())
+            self._complaints.say(address, f"{peer} dropped: it was slow, and another needed its place", now=now())
             return
         finally:
             greeting.cancel()

@@ -59,7 +59,7 @@ def test_the_limits_are_the_documents() -> None:
         ("`head` is 1 to 65,536", limits.MAX_CONTROL_BYTES == 65536),
         ("1 to 1,048,576 bytes", limits.MAX_CHUNK_BYTES == 1048576),
         ("at least every quarter of the window", step_for(400) == 100),
-        ("262,144 to 8,388,608", (limits.MIN_WINDOW_BYTES, limits.WINDOW_BYTES) == (2**18, 2**23)),
+        ("131,072 to 8,388,608", (limits.MIN_WINDOW_BYTES, limits.WINDOW_BYTES) == (2**17, 2**23)),
         ("At most 4 transfers", limits.MAX_TRANSFERS == 4),
         ("no byte for 30 s", limits.DEAD_AFTER_S == 30),
         ("At most 8\nlevels of nesting, 64 entries", (limits.MAX_DEPTH, limits.MAX_ENTRIES) == (8, 64)),

@@ -57,12 +57,17 @@ def test_one_that_is_slower_than_a_greeting_makes_room_for_any() -> None:
     assert lobby.asked == ["a1", "a2"]
 
 
-def test_complaints_are_bounded_and_say_how_many_they_left_out(caplog: pytest.LogCaptureFixture) -> None:
+def test_complaints_are_bounded_and_nobody_stays_unnamed(caplog: pytest.LogCaptureFixture) -> None:
     complaints = Complaints(logging.getLogger("test"))
     for number in range(100):
-        complaints.say(f"peer {number}", now=7.5)
-    complaints.say("peer 100", now=8.0)
-    complaints.say("peer 101", now=8.1)
-    assert len(caplog.records) == 22
-    assert "peer 100 (and 80 more were dropped before this one)" in caplog.text
-    assert caplog.messages[-1] == "peer 101"
+        complaints.say("192.0.2.1", f"192.0.2.1:{number} dropped", now=7.5)
+    complaints.say("192.0.2.2", "192.0.2.2:5 dropped", now=7.9)
+    assert len(caplog.records) == 6
+    complaints.say("192.0.2.3", "192.0.2.3:6 dropped", now=8.0)
+    assert caplog.messages[-2:] == ["more were dropped: 192.0.2.1 95 times", "192.0.2.3:6 dropped"]
+    for number in range(100):
+        complaints.say(f"198.51.100.{number}", "dropped", now=9.0)
+    assert len(caplog.records) == 8 + 50
+    complaints.flush()
+    assert "198.51.100.50 1 times" in caplog.messages[-1]
+    assert caplog.messages[-1].endswith("and 40 more")
