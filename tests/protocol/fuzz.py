@@ -13,7 +13,7 @@ import random
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +39,16 @@ MOST_GROWTH_BYTES = 32 * 2**20
 class Fuzzer:
     """Damages frames from a seed, and feeds them."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, connection: Connection | None = None) -> None:
+        """`connection`: whose state decides which frames are damaged; a random one's without it."""
         self._random = random.Random(seed)
-        self._connection = self._fresh()
+        self._connection = connection or self._fresh()
         self.frames = self.refused = self.messages = 0
         self.last = b""
 
     def step(self) -> None:
         """Feed one damaged frame; a connection that has refused one is replaced."""
-        self.last = self._damaged()
+        self.last = self.damaged()
         self.frames += 1
         try:
             self.messages += len(feed(self._connection, self.last, step=self._random.choice((None, 1, 7, 4096))))
@@ -65,7 +66,12 @@ class Fuzzer:
             connection.discard(TRANSFER)
         return connection
 
-    def _damaged(self) -> bytes:
+    def harmless(self, names: Sequence[str]) -> bytes:
+        """Return a good frame of one of these kinds."""
+        kind = Kind[self._random.choice(names)]
+        return next(frame for frame in GOOD if frame[3] == kind)
+
+    def damaged(self) -> bytes:
         """Return what mostly would have been allowed, had it not been damaged: so the later checks are tried too."""
         damage: Callable[[bytearray], bytes] = self._random.choice(
             (bytes, self._flipped, self._cut, self._spliced, self._redocumented, self._reheaded, self._random_bytes)
