@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import threading
 from collections.abc import Callable
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Self
 
 import torch
+
+from fednet.transport.capacity import give_back_memory
 
 _SAMPLE_S = 0.001  # of the resident peak: a short one may fall between
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -47,7 +48,7 @@ class Watch:
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
-        _give_back()
+        give_back_memory()
         self._before = self._bytes()
         self._watcher.start()
         return self
@@ -80,9 +81,3 @@ def anonymous_bytes() -> int:
     """Return this process's resident memory that no file stands behind."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith("RssAnon:")))
-
-
-def _give_back() -> None:
-    """Hand freed memory back to the system: what an earlier run left would hide what this one takes."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -44,12 +45,14 @@ from fednet.reporting.reporter import RunReporter
 from fednet.security.identity import Role, identity_of
 from fednet.storage.store import RunStore
 from fednet.tensors import Manifest, bytes_of, digest_of
+from fednet.transport.capacity import give_back_memory
 from fednet.transport.link import Link
 
 log = logging.getLogger("fednet.coordinator")
 
 GRACE_S = 60.0  # a worker whose link broke is awaited this long: a reboot or a reconnect, not a dead site
 STATUS_EVERY_S = 1.0
+_GIVE_BACK_EVERY = 30  # status lines: memory that connections have freed
 _MOST_NAMED = 8  # workers in one line of status
 
 
@@ -364,9 +367,11 @@ class Coordinator:
     # Saying what is going on
 
     async def _keep_reporting(self) -> None:
-        while True:
+        for tick in itertools.count(1):
             await asyncio.sleep(STATUS_EVERY_S)
             self._report_waiting()
+            if tick % _GIVE_BACK_EVERY == 0:
+                await asyncio.to_thread(give_back_memory)
 
     def _report_waiting(self) -> None:
         text = waiting_text(self._rounds, self._settings, self._desk)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 from collections import deque
 
 from fednet.errors import ConnectionLost, FednetError, RemoteProtocolError, TooSlow
@@ -99,6 +100,9 @@ class Link(asyncio.BufferedProtocol):
             reason = f" ({exc})" if exc else ""
             self._failure = ConnectionLost(f"connection to {self.peer} lost{reason}")
             self._failure.__cause__ = exc
+        self._transport = (
+            None  # a cycle: what is dropped must go at once, since TLS holds 100 KiB that Python cannot see
+        )
         self._arrived.set()
         self._closed.set()
 
@@ -108,7 +112,8 @@ class Link(asyncio.BufferedProtocol):
         """Return the next message; what arrived before the link failed is still given."""
         while not self._messages:
             if self._failure is not None:
-                raise self._failure
+                # a copy, because the frames that an exception passes through hold this link, and it would hold them
+                raise copy.copy(self._failure) from self._failure.__cause__
             self._arrived.clear()
             await self._arrived.wait()
         message = self._messages.popleft()
@@ -226,7 +231,7 @@ class Link(asyncio.BufferedProtocol):
                 self._transport.writelines([head, bulk])
 
     def _drop(self, failure: FednetError, *, code: str) -> None:
-        self._failure = failure
+        self._failure = failure.with_traceback(None)  # its frames hold this link
         self._arrived.set()
         if self._transport is not None:
             goodbye = Goodbye(code=code, reason=str(failure)[: limits.MAX_TEXT])
