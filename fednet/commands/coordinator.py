@@ -27,6 +27,7 @@ from fednet.commands.options import (
 )
 from fednet.config import DEFAULT_HOST, DEFAULT_PORT, RunSettings, automatic_byzantine, automatic_quorum
 from fednet.errors import BadInput
+from fednet.protocol import limits
 
 if TYPE_CHECKING:
     from fednet.aggregation.recipe import Recipe
@@ -71,6 +72,20 @@ def command() -> None:
 @device_option
 @certs_option
 @max_bad_files_option
+@click.option(
+    "--unidentified",
+    type=click.IntRange(1, 10_000),
+    default=limits.MAX_UNAUTHENTICATED,
+    show_default=True,
+    help="Most connections that have not said who they are.",
+)
+@click.option(
+    "--per-address",
+    type=click.IntRange(1, 10_000),
+    default=limits.MAX_UNAUTHENTICATED_PER_ADDRESS,
+    show_default=True,
+    help="Most of them from one address: hospitals behind one firewall share it.",
+)
 @click.option("--resume", is_flag=True, help="Continue the run in --run-dir from its last committed round.")
 @click.option("--verbose", is_flag=True, help="Log every connection.")
 @json_option
@@ -107,6 +122,8 @@ def start(
     device: str,
     certs: Path,
     max_bad_files: float,
+    unidentified: int,
+    per_address: int,
     resume: bool,
     verbose: bool,
     as_json: bool,
@@ -168,6 +185,8 @@ def start(
         weights=weights,
         grace_s=grace,
         max_bad_files=max_bad_files,
+        unidentified=unidentified,
+        per_address=per_address,
         resume=resume,
         needs_root=recipe.rule.needs_root,
     )

@@ -28,6 +28,7 @@ from fednet.security.loopback import LoopbackGrant
 from fednet.security.tokens import TokenLedger
 from fednet.storage.store import RunStore, has_run
 from fednet.tensors import Manifest, digest_of, pack
+from fednet.transport.admission import Admission
 from fednet.transport.capacity import allow_workers
 from fednet.transport.tcp import Listener
 from fednet.worker.device import device_from
@@ -50,6 +51,8 @@ class ServingOptions:
     weights: Path | None
     grace_s: float
     max_bad_files: float
+    unidentified: int
+    per_address: int
     resume: bool
     needs_root: bool  # the aggregation asks for a root of trust
 
@@ -96,7 +99,7 @@ def _serve_first(
     trust_in = _root_of_trust(settings, options, manifest, device, console) if options.needs_root else None
     if not allow_workers(settings.workers):
         console.notice(f"Warning: this system allows too few open files for {settings.workers} workers (`ulimit -n`)")
-    listener = Listener()
+    listener = Listener(Admission(most=options.unidentified, most_per_address=options.per_address))
     address = listener.bind(options.host, options.port)
     store: RunStore | None = None
     try:

@@ -329,8 +329,11 @@ def address_of(text: str | None, token: JoinToken | None) -> tuple[str, int]:
     if text is None:
         return (token.host, token.port) if token else (DEFAULT_HOST, DEFAULT_PORT)
     host, colon, port = text.rpartition(":")
-    if not colon:
+    is_bare_ipv6 = host.count(":") >= 1 and not host.startswith("[")
+    if not colon or is_bare_ipv6 or text.endswith("]"):
         host, port = text, str(DEFAULT_PORT)
     if not port.isdigit() or not 0 < int(port) < 65536 or not host:
-        raise BadInput(f"--coordinator {text}", expected="HOST or HOST:PORT, such as 10.0.0.5:7733")
+        raise BadInput(
+            f"--coordinator {text}", expected="HOST or HOST:PORT, such as 10.0.0.5:7733 or [2001:db8::5]:7733"
+        )
     return host.strip("[]"), int(port)

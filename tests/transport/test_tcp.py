@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import socket
 import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -189,6 +190,23 @@ async def test_a_port_in_use_says_so(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="in use"):
         Listener().bind("127.0.0.1", site.port)
     site.listener.close()
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this Python knows no IPv6")
+async def test_ipv6_works_as_ipv4_does(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.listener.close()
+    try:
+        port = site.listener.bind("::1", 0)[1]
+    except BadInput:
+        pytest.skip("this machine has no IPv6 loopback")
+    serving = asyncio.create_task(site.listener.serve())
+    link = await connect("::1", port, worker_context(site.worker))
+    link.send(Hello(software="test"))
+    assert await link.receive() == WELCOME
+    link.abort()
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
 
 
 def test_an_address_of_another_machine_says_so() -> None:
