@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -51,6 +53,8 @@ from fednet.transport.link import Link
 log = logging.getLogger("fednet.coordinator")
 
 GRACE_S = 60.0  # a worker whose link broke is awaited this long: a reboot or a reconnect, not a dead site
+Result = TypeVar("Result")
+
 STATUS_EVERY_S = 1.0
 _GIVE_BACK_EVERY = 30  # status lines: memory that connections have freed
 _MOST_NAMED = 8  # workers in one line of status
@@ -121,6 +125,8 @@ class Coordinator:
         self._timings = Timings()
         self._round_began = 0.0
         self._last_status = ""
+        # One thread for all work on models: each that does some keeps arenas and multiplication buffers of its own
+        self._computing = ThreadPoolExecutor(1, thread_name_prefix="models")
 
     def stop(self, reason: str) -> None:
         """Ask the run to stop cleanly: it parks, after the commit where one is under way. Call it on the loop."""
@@ -147,6 +153,7 @@ class Coordinator:
             for task in (serving, status):
                 task.cancel()
             await asyncio.gather(serving, status, return_exceptions=True)
+            self._computing.shutdown(wait=False)
 
     # Peers
 
@@ -275,12 +282,12 @@ class Coordinator:
             case ParkRun(reason):
                 raise RunParked(f"run parked: {reason}. Everything is saved; --resume continues it")
             case FinishRun():
-                await asyncio.to_thread(self._record.finish)
+                await self._compute(self._record.finish)
 
     async def _start_round(self, number: int) -> None:
         self._timings, self._round_began = Timings(), time.perf_counter()
-        encoded = await asyncio.to_thread(self._desk.model_form.encoded, self._model, self._manifest)
-        digest = await asyncio.to_thread(digest_of, encoded)
+        encoded = await self._compute(self._desk.model_form.encoded, self._model, self._manifest)
+        digest = await self._compute(digest_of, encoded)
         self._desk.begin_round(ModelOffer(number, bytes_of(encoded), digest, self._desk.now()))
 
     async def _aggregate(self, number: int, workers: Sequence[WorkerName]) -> None:
@@ -293,7 +300,7 @@ class Coordinator:
             await session.close_round(number)
         began = time.perf_counter()
         try:
-            self._combined = await asyncio.to_thread(
+            self._combined = await self._compute(
                 combine_updates,
                 self._model,
                 {worker: desk.delivered[worker] for worker in workers},
@@ -314,7 +321,7 @@ class Coordinator:
     async def _evaluate(self) -> None:
         assert self._combined is not None
         began = time.perf_counter()
-        self._judgement = await asyncio.to_thread(self._judge, self._combined.model)
+        self._judgement = await self._compute(self._judge, self._combined.model)
         self._judgement |= await self._judged_with_suspects(self._combined)
         self._timings.evaluate = time.perf_counter() - began
         self._desk.events.put_nowait(ModelEvaluated())
@@ -327,15 +334,15 @@ class Coordinator:
             was_scored = verdict.cosine is not None  # neither faulty nor in quarantine
             if verdict.worker in suspects and not verdict.selected and was_scored:
                 update = self._desk.delivered[verdict.worker]
-                model = await asyncio.to_thread(model_with, self._model, combined, update, manifest=self._manifest)
-                found[verdict.worker] = (await asyncio.to_thread(self._judge, model)).get("validation")
+                model = await self._compute(model_with, self._model, combined, update, manifest=self._manifest)
+                found[verdict.worker] = (await self._compute(self._judge, model)).get("validation")
         return {"validation_with": found} if found else {}
 
     async def _commit(self, number: int) -> None:
         combined, self._combined = self._combined, None
         assert combined is not None
         document = {"round": number, **combined.document(self._desk.delivered), **self._judgement}
-        document = await asyncio.to_thread(
+        document = await self._compute(
             self._record.commit, document, combined.model, self._timings, round_began=self._round_began
         )
         self._model = combined.model
@@ -372,6 +379,11 @@ class Coordinator:
             self._report_waiting()
             if tick % _GIVE_BACK_EVERY == 0:
                 await asyncio.to_thread(give_back_memory)
+
+    async def _compute(self, work: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
+        """Return what `work` does in the thread for models."""
+        job = functools.partial(work, *arguments, **named)
+        return await asyncio.get_running_loop().run_in_executor(self._computing, job)
 
     def _report_waiting(self) -> None:
         text = waiting_text(self._rounds, self._settings, self._desk)
