@@ -13,7 +13,7 @@ from fednet.coordinator.round import ModelDelivered, UpdateStored, WorkerJoined,
 from fednet.errors import ConnectionLost, FednetError, RemoteProtocolError, StorageError
 from fednet.protocol import limits
 from fednet.protocol.chunks import chunk_for
-from fednet.protocol.frames import VERSION, which_upgrades
+from fednet.protocol.frames import VERSION
 from fednet.protocol.messages import (
     ChunksReceived,
     Goodbye,
@@ -103,7 +103,8 @@ class Session:
     async def _greet(self, hello: Hello) -> None:
         if not hello.oldest_version <= VERSION <= hello.newest_version:
             found = f"{hello.oldest_version} to {hello.newest_version}"
-            reason = f"worker speaks protocol {found}, coordinator {VERSION}: {which_upgrades(hello.newest_version)}"
+            older = "worker" if hello.newest_version < VERSION else "coordinator"
+            reason = f"worker speaks protocol {found}, coordinator {VERSION}: upgrade the {older}"
             await self._turn_away("version", reason)
         desk = self._desk
         lacking = sorted((desk.update_form.features | desk.model_form.features) - set(hello.features))

@@ -76,7 +76,8 @@ def decode_header(data: bytes | memoryview) -> Header:
     if magic != MAGIC:
         raise RemoteProtocolError(f"frame starts with {magic!r}, not {MAGIC!r}: the peer does not speak FedNet")
     if version != VERSION:
-        raise RemoteProtocolError(f"frame has version {version}, this side speaks {VERSION}: {which_upgrades(version)}")
+        which = "this side" if version > VERSION else "the other side"
+        raise RemoteProtocolError(f"frame has version {version}, this side speaks {VERSION}: upgrade {which}")
     try:
         known = Kind(kind)
     except ValueError as exc:
@@ -88,11 +89,6 @@ def decode_header(data: bytes | memoryview) -> Header:
         _check(bulk_bytes == 0, f"{known.name} frame announces {bulk_bytes} bulk bytes, must be 0")
         _check(0 < head_bytes <= limits.MAX_CONTROL_BYTES, _over(known.name, head_bytes, limits.MAX_CONTROL_BYTES))
     return Header(known, head_bytes, bulk_bytes)
-
-
-def which_upgrades(their_version: int) -> str:
-    """Say which side of two that share no version has to upgrade."""
-    return "upgrade this side" if their_version > VERSION else "upgrade the other side"
 
 
 def encode_chunk_head(head: ChunkHead, nbytes: int) -> bytes:

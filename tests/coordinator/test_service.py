@@ -10,7 +10,7 @@ import torch
 from fednet.aggregation.strategy import Trust
 from fednet.config import TrainingSettings, WorkerConsent
 from fednet.errors import ConnectionLost, Refused, RunParked, TrainingError
-from fednet.protocol.messages import RoundClosed
+from fednet.protocol.messages import Goodbye, Hello, RoundClosed, Welcome
 from fednet.simulate.attacks.tamper import tamper_named
 from fednet.tensors import parameters_of
 from fednet.worker import service as worker_service
@@ -266,6 +266,33 @@ async def test_a_worker_that_cannot_read_the_runs_form_is_told_to_upgrade(
     serving = asyncio.create_task(federation.coordinator.run(federation))
     with pytest.raises(Refused, match="need int8, zstd: upgrade the worker"):
         await federation.worker(1).run()
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+    federation.store.close()
+
+
+@pytest.mark.parametrize(("oldest", "newest", "which"), [(2, 3, "coordinator"), (0, 0, "worker")])
+async def test_peers_without_a_common_version_part_and_say_which_to_upgrade(
+    tmp_path: Path, oldest: int, newest: int, which: str
+) -> None:
+    federation = Federation(tmp_path)
+    serving = asyncio.create_task(federation.coordinator.run(federation))
+    link = await federation.connect("client1")
+    link.send(Hello(software="fednet of another time", newest_version=newest, oldest_version=oldest))
+    answer = await link.receive()
+    assert isinstance(answer, Goodbye)
+    assert (answer.code, f"upgrade the {which}" in answer.reason) == ("version", True)
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+    federation.store.close()
+
+
+async def test_a_newer_worker_that_speaks_our_version_too_is_welcome(tmp_path: Path) -> None:
+    federation = Federation(tmp_path)
+    serving = asyncio.create_task(federation.coordinator.run(federation))
+    link = await federation.connect("client1")
+    link.send(Hello(software="fednet 9", newest_version=9, features=["zstd", "telepathy"]))
+    assert isinstance(await link.receive(), Welcome)
     serving.cancel()
     await asyncio.gather(serving, return_exceptions=True)
     federation.store.close()
