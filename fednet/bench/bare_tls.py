@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import ssl
 
-PIECE = 2**20  # bytes written, and read at most, at a time: as much as one chunk of ours
+PIECE = 2**20  # bytes written, and read at most, at a time: larger pieces are no faster
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _GO = b"."

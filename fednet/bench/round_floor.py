@@ -14,6 +14,8 @@ from fednet.bench.bare_tls import PIECE, BarePeers, bare_client
 from fednet.security.contexts import coordinator_context, worker_context
 from fednet.security.enrolment import Credentials
 
+_CONNECTED_WITHIN_S = 60.0
+
 
 def round_floor(
     certs: Path, workers: Sequence[Credentials], *, nbytes: int, repeats: int, folder: Path
@@ -45,7 +47,8 @@ async def _serve(
     port = await peers.listen(coordinator_context(certs))
     for queue in ports:
         queue.put(port)
-    await peers.connected()
+    async with asyncio.timeout(_CONNECTED_WITHIN_S):
+        await peers.connected()
     found: dict[str, list[float]] = {"bare": [], "unhashed": []}
     for _ in range(repeats):
         for name, hashed in (("bare", True), ("unhashed", False)):

@@ -7,10 +7,9 @@ import hashlib
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection as Pipe
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,12 @@ import torch
 from fednet.bench.identities import issue
 from fednet.bench.machine import machine
 from fednet.bench.memory import Watch, anonymous_bytes
+from fednet.bench.pair import AT_A_TIME, beside
 from fednet.bench.puppet import Puppet
 from fednet.config import RunId, RunSettings, WorkerName, automatic_byzantine
 from fednet.coordinator.record import RunRecord
 from fednet.coordinator.service import Coordinator
-from fednet.errors import BadInput, FednetError
+from fednet.errors import BadInput
 from fednet.reporting.reporter import NullReporter
 from fednet.security.contexts import coordinator_context, worker_context
 from fednet.security.enrolment import Credentials
@@ -33,7 +33,6 @@ from fednet.tensors import bytes_of, empty_flat, manifest_of
 from fednet.transport.capacity import allow_workers
 from fednet.transport.tcp import Listener
 
-_AT_A_TIME = 8  # connections being greeted: a coordinator takes 16 of one address
 _DEADLINE_S = 3600.0
 _MEANING = {
     "transfer": "s of each round: the model to all workers, all updates back, verified and synced to disk",
@@ -80,7 +79,7 @@ def _run(workers: int, settings: SwarmBench) -> dict[str, Any]:
         theirs.close()
         with Watch(anonymous_bytes) as memory:
             rounds = _Rounds(memory)
-            connected = asyncio.run(_served(_serve(Path(folder), names, settings, rounds, ours), process))
+            connected = asyncio.run(beside(process, _serve(Path(folder), names, settings, rounds, ours)))
         process.join()
     return {
         "workers": workers,
@@ -91,17 +90,6 @@ def _run(workers: int, settings: SwarmBench) -> dict[str, Any]:
         "peak_bytes": rounds.peaks,
         "growth_bytes": rounds.peaks[-1] - rounds.peaks[min(1, len(rounds.peaks) - 1)],
     }
-
-
-async def _served(run: Coroutine[Any, Any, float], workers: BaseProcess) -> float:
-    """Return what the run does, unless the workers' process ends first."""
-    serving, ended = asyncio.ensure_future(run), asyncio.ensure_future(asyncio.to_thread(workers.join))
-    await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
-    if not serving.done() and workers.exitcode != 0:
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
-        raise FednetError(f"the workers' process ended before the run (exit {workers.exitcode}): see above")
-    return await serving
 
 
 class _Rounds(NullReporter):
@@ -173,7 +161,7 @@ def _be_workers(credentials: Sequence[Credentials], nbytes: int, pipe: Pipe) -> 
 async def _all_workers(credentials: Sequence[Credentials], nbytes: int, port: int) -> None:
     scratch = memoryview(bytearray(nbytes))  # all receive the same model
     noise = torch.randn(nbytes // 4 + len(credentials)).mul_(1e-3).numpy().data.cast("B")
-    gate = asyncio.Semaphore(_AT_A_TIME)
+    gate = asyncio.Semaphore(AT_A_TIME)
     async with asyncio.TaskGroup() as workers:
         for number, each in enumerate(credentials):
             update = noise[4 * number : 4 * number + nbytes // 4 * 4]  # each its own, without memory of its own

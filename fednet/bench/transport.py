@@ -20,6 +20,7 @@ from fednet.bench.bare_tls import BarePeers, bare_client
 from fednet.bench.identities import issue
 from fednet.bench.machine import machine
 from fednet.bench.memory import Watch
+from fednet.bench.pair import AT_A_TIME, beside
 from fednet.bench.puppet import Puppet
 from fednet.config import WorkerName
 from fednet.protocol.messages import (
@@ -85,7 +86,7 @@ def _run(certs: Path, credentials: Credentials, workers: int, settings: Transpor
     theirs.close()  # so that a process which fails shows as the end of the pipe
     payload = os.urandom(settings.nbytes)
     with Watch() as memory:
-        seconds = asyncio.run(_be_coordinator(certs, payload, workers, settings, ours))
+        seconds = asyncio.run(beside(process, _be_coordinator(certs, payload, workers, settings, ours)))
     peaks = {"coordinator": memory.peak_bytes, "workers": ours.recv()}
     process.join()
     goodput = {
@@ -227,15 +228,16 @@ def _be_workers(credentials: Credentials, workers: int, settings: TransportBench
 
 
 async def _all_workers(credentials: Credentials, workers: int, settings: TransportBench, ours: int, bare: int) -> None:
-    context, repeats = worker_context(credentials), settings.repeats + 1
+    context, repeats, gate = worker_context(credentials), settings.repeats + 1, asyncio.Semaphore(AT_A_TIME)
     async with asyncio.TaskGroup() as peers:
         for _ in range(workers):
-            peers.create_task(_worker(ours, context, settings.nbytes, repeats))
+            peers.create_task(_worker(ours, context, gate, settings.nbytes, repeats))
             peers.create_task(bare_client(bare, context, settings.nbytes, repeats))
 
 
-async def _worker(port: int, context: ssl.SSLContext, nbytes: int, repeats: int) -> None:
-    puppet = await Puppet.joined(port, context)
+async def _worker(port: int, context: ssl.SSLContext, gate: asyncio.Semaphore, nbytes: int, repeats: int) -> None:
+    async with gate:
+        puppet = await Puppet.joined(port, context)
     memory = memoryview(bytearray(nbytes))
     for _ in range(repeats):
         started = await puppet.round_started()

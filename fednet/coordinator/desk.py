@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,8 @@ import torch
 
 from fednet.compression.forms import PLAIN, form_named
 from fednet.config import RunId, RunSettings, WorkerName
-from fednet.coordinator.round import Event, Rounds
+from fednet.coordinator.round import Event, Rounds, UpdateStored
+from fednet.errors import RemoteProtocolError, StorageError
 from fednet.protocol.chunks import window_for
 from fednet.protocol.messages import UpdateOffered
 from fednet.reporting.reporter import WorkerView
@@ -42,21 +43,30 @@ class DeliveredUpdate:
     loss: float
 
 
-@dataclass(frozen=True)
+@dataclass
 class IncomingUpdate:
     """An update on its way: its file, and how far it has come over however many connections."""
 
-    sha256: str
+    offered: UpdateOffered
     file: SpoolFile
     intake: Intake
+    durable: asyncio.Task[None] | None = None  # at work once all of it has come; outlives the connection
 
 
 class Desk:
-    """The shared table of one run. Lives on the event loop; only `SpoolFile` writes happen in threads."""
+    """The shared table of one run. Lives on the event loop; decoding, files and the database are used in threads."""
 
     def __init__(
-        self, *, run: RunId, settings: RunSettings, manifest: Manifest, rounds: Rounds, store: RunStore
+        self,
+        *,
+        run: RunId,
+        settings: RunSettings,
+        manifest: Manifest,
+        rounds: Rounds,
+        store: RunStore,
+        computing: Executor,
     ) -> None:
+        """`computing` is the one thread for work on models: a decoded update is whole in memory."""
         self.run = run
         self.settings = settings
         self.manifest = manifest
@@ -70,7 +80,7 @@ class Desk:
         self.events: asyncio.Queue[Event | Exception] = asyncio.Queue()
         self._store = store
         self._incoming: dict[WorkerName, IncomingUpdate] = {}
-        self._decoding = threading.Lock()
+        self._computing = computing
 
     def now(self) -> float:
         """Return the run's one clock, in seconds."""
@@ -83,9 +93,8 @@ class Desk:
 
     def end_round(self) -> None:
         """Forget the round's updates; its spool is removed."""
-        for incoming in self._incoming.values():
-            incoming.file.close()
-        self._incoming.clear()
+        for worker in list(self._incoming):
+            self._forget(worker)
         self.delivered.clear()
         if self.offer is not None:
             clear_spool(self._spool_folder(self.offer.round))
@@ -97,25 +106,51 @@ class Desk:
         Raises `DiskFull` when there is no room for it.
         """
         known = self._incoming.get(worker)
-        if known is not None and known.sha256 == offered.sha256:
+        if known is not None and known.offered.sha256 == offered.sha256:
             return known
-        if known is not None:
-            known.file.close()
+        self._forget(worker)
         path = self._spool_folder(offered.round) / f"{worker}.update"
         path.unlink(missing_ok=True)
         file = SpoolFile(path, offered.nbytes)
-        incoming = IncomingUpdate(offered.sha256, file, Intake(file, nbytes=offered.nbytes, sha256=offered.sha256))
+        incoming = IncomingUpdate(offered, file, Intake(file, nbytes=offered.nbytes, sha256=offered.sha256))
         self._incoming[worker] = incoming
         return incoming
 
-    async def keep(self, worker: WorkerName, offered: UpdateOffered, incoming: IncomingUpdate) -> None:
-        """Make a verified update durable and remember it; it counts from here on.
+    async def keep(self, worker: WorkerName, incoming: IncomingUpdate) -> None:
+        """Make a verified update durable and remember it; it counts from here on, whatever becomes of the connection.
 
-        Raises `RemoteProtocolError` when it does not decode to this run's layout.
+        Raises `RemoteProtocolError` when it does not decode to this run's layout, `StorageError`.
         """
-        path = await asyncio.to_thread(self._make_durable, worker, offered, incoming)
-        if self._incoming.get(worker) is not incoming:
-            return  # the round closed while the disk was busy
+        if incoming.durable is None:
+            incoming.durable = asyncio.ensure_future(self._make_durable(worker, incoming))
+            incoming.durable.add_done_callback(lambda job: job.cancelled() or job.exception())
+        await asyncio.shield(incoming.durable)
+
+    def storage_failed(self, worker: WorkerName, incoming: IncomingUpdate | None, exc: StorageError) -> None:
+        """End the run, unless what could not be stored is not wanted any more: its round has closed."""
+        if incoming is None or self._is_wanted(worker, incoming):
+            self.events.put_nowait(exc)
+
+    async def _make_durable(self, worker: WorkerName, incoming: IncomingUpdate) -> None:
+        offered = incoming.offered
+        try:
+            path = await self._on_disk(incoming)
+            if self._is_wanted(worker, incoming):
+                await asyncio.to_thread(
+                    self._store.update_stored, offered.round, worker, sha256=offered.sha256, samples=offered.samples
+                )
+        except StorageError as exc:
+            self.storage_failed(worker, incoming, exc)
+            raise
+        except RemoteProtocolError:
+            if self._is_wanted(worker, incoming):
+                self._forget(worker)
+            raise
+        if not self._is_wanted(worker, incoming):
+            path.unlink(missing_ok=True)  # the round closed while the disk was busy
+            return
+        if path != incoming.file.path:
+            incoming.file.path.unlink(missing_ok=True)
         self._incoming.pop(worker).file.close()
         self.delivered[worker] = DeliveredUpdate(
             path=path,
@@ -124,24 +159,32 @@ class Desk:
             train_s=offered.train_s,
             loss=offered.loss,
         )
+        self.events.put_nowait(UpdateStored(worker, offered.round))
 
-    def _make_durable(self, worker: WorkerName, offered: UpdateOffered, incoming: IncomingUpdate) -> Path:
-        file = incoming.file if self.update_form == PLAIN else self._decoded(incoming.file)
-        file.sync()
-        if file is not incoming.file:
+    async def _on_disk(self, incoming: IncomingUpdate) -> Path:
+        if self.update_form == PLAIN:
+            await asyncio.to_thread(incoming.file.sync)
+            return incoming.file.path
+        return await asyncio.get_running_loop().run_in_executor(self._computing, self._decoded, incoming.file)
+
+    def _decoded(self, received: SpoolFile) -> Path:
+        data = torch.empty(received.nbytes, dtype=torch.uint8)
+        read_spooled(received.path, data, offset=0)
+        flat = self.update_form.decoded(data, self.manifest)
+        file = SpoolFile(received.path.with_suffix(".decoded"), flat.numel())
+        try:
+            file.write(0, bytes_of(flat))
+            file.sync()
+        finally:
             file.close()
-            incoming.file.path.unlink(missing_ok=True)
-        self._store.update_stored(offered.round, worker, sha256=offered.sha256, samples=offered.samples)
         return file.path
 
-    def _decoded(self, received: SpoolFile) -> SpoolFile:
-        with self._decoding:  # one at a time: a decoded update is whole in memory, whatever the number of workers
-            data = torch.empty(received.nbytes, dtype=torch.uint8)
-            read_spooled(received.path, data, offset=0)
-            flat = self.update_form.decoded(data, self.manifest)
-            file = SpoolFile(received.path.with_suffix(".decoded"), flat.numel())
-            file.write(0, bytes_of(flat))
-            return file
+    def _is_wanted(self, worker: WorkerName, incoming: IncomingUpdate) -> bool:
+        return self._incoming.get(worker) is incoming
+
+    def _forget(self, worker: WorkerName) -> None:
+        if worker in self._incoming:
+            self._incoming.pop(worker).file.close()
 
     def _spool_folder(self, round_number: int) -> Path:
         return self._store.folder / "spool" / f"round-{round_number:04d}"

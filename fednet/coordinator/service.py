@@ -107,7 +107,16 @@ class Coordinator:
             grace_s=grace_s,
             now=loop.time(),
         )
-        self._desk = Desk(run=run, settings=settings, manifest=manifest, rounds=self._rounds, store=store)
+        # One thread for all work on models: each that does some keeps arenas and multiplication buffers of its own
+        self._computing = ThreadPoolExecutor(1, thread_name_prefix="models")
+        self._desk = Desk(
+            run=run,
+            settings=settings,
+            manifest=manifest,
+            rounds=self._rounds,
+            store=store,
+            computing=self._computing,
+        )
         self._settings = settings
         self._manifest = manifest
         self._model = model
@@ -125,8 +134,6 @@ class Coordinator:
         self._timings = Timings()
         self._round_began = 0.0
         self._last_status = ""
-        # One thread for all work on models: each that does some keeps arenas and multiplication buffers of its own
-        self._computing = ThreadPoolExecutor(1, thread_name_prefix="models")
 
     def stop(self, reason: str) -> None:
         """Ask the run to stop cleanly: it parks, after the commit where one is under way. Call it on the loop."""
@@ -149,10 +156,10 @@ class Coordinator:
         else:
             await self._dismiss("finished", f"all {self._settings.rounds} rounds are done")
         finally:
-            self._desk.end_round()
             for task in (serving, status):
                 task.cancel()
             await asyncio.gather(serving, status, return_exceptions=True)
+            self._desk.end_round()
             self._computing.shutdown(wait=False)
 
     # Peers
@@ -225,13 +232,16 @@ class Coordinator:
         try:
             await session.serve(hello)
         finally:
-            if self._sessions.get(worker) is session:
-                del self._sessions[worker]
+            self._forget(worker, session)
 
     async def _is_taken(self, worker: WorkerName, link: Link) -> bool:
-        older = self._sessions.get(worker)
-        if older is None:
-            return False
+        while (older := self._sessions.get(worker)) is not None:
+            if await self._is_served(worker, older, link):
+                return True
+        return link.has_failed  # it may have had to wait
+
+    async def _is_served(self, worker: WorkerName, older: Session, link: Link) -> bool:
+        """Whether the older session goes on; else it is gone when this returns."""
         if await older.link.is_alive():
             reason = f"{worker} is connected already, from {older.link.address}: each hospital needs its own identity"
             log.warning("%s refused: %s", link.peer, reason)
@@ -239,7 +249,12 @@ class Coordinator:
             return True
         older.link.abort("superseded: it did not answer and its worker came back")
         await older.ended()  # or both would write to the same update
+        self._forget(worker, older)
         return False
+
+    def _forget(self, worker: WorkerName, session: Session) -> None:
+        if self._sessions.get(worker) is session:
+            del self._sessions[worker]
 
     async def _dismiss(self, code: str, reason: str) -> None:
         sessions = list(self._sessions.values())

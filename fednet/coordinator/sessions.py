@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 from fednet.config import WorkerName
 from fednet.coordinator.desk import Desk, IncomingUpdate
-from fednet.coordinator.round import ModelDelivered, UpdateStored, WorkerJoined, WorkerLeft, WorkerLost
+from fednet.coordinator.round import ModelDelivered, WorkerJoined, WorkerLeft, WorkerLost
 from fednet.errors import ConnectionLost, FednetError, RemoteProtocolError, StorageError
 from fednet.protocol import limits
 from fednet.protocol.chunks import chunk_for
@@ -34,6 +34,7 @@ from fednet.transport.link import Link
 
 log = logging.getLogger("fednet.coordinator")
 
+_LEAVING = ("left", "declined", "failed")  # goodbyes of a worker that does not come back by itself
 READY_TIMEOUT_S = 300.0  # a worker may decode its scans and load weights between Welcome and Ready
 
 
@@ -46,7 +47,7 @@ class Session:
         self._desk = desk
         self._upload: asyncio.Task[None] | None = None
         self._upload_transfer = 0
-        self._said_goodbye = False
+        self._said_goodbye = self._leaves = False
         self._ended = asyncio.Event()
 
     async def serve(self, hello: Hello) -> None:
@@ -69,8 +70,8 @@ class Session:
                 self._take(await self.link.receive())
         finally:
             await self._cancel_upload()
-            view.is_connected, view.activity = False, "left" if self._said_goodbye else "lost its connection"
-            gone = WorkerLeft(self.worker) if self._said_goodbye else WorkerLost(self.worker)
+            view.is_connected, view.activity = False, "left" if self._leaves else "lost its connection"
+            gone = WorkerLeft(self.worker) if self._leaves else WorkerLost(self.worker)
             self._desk.events.put_nowait(gone)
 
     def send_model(self) -> None:
@@ -94,7 +95,8 @@ class Session:
 
     async def close_round(self, round_number: int) -> None:
         """Stop both transfers of a round that takes no more updates."""
-        self.link.stop_transfer(round_number)
+        if self.link.stop_transfer(round_number):
+            self._refuse(round_number, "late", f"round {round_number} closed before its model had arrived")
         if self._upload is not None and not self._upload.done():
             await self._cancel_upload()
             self.link.discard(self._upload_transfer)
@@ -155,13 +157,16 @@ class Session:
             case UpdateOffered():
                 self._consider(message)
             case Goodbye():
-                self._said_goodbye = True
+                self._said_goodbye, self._leaves = True, message.code in _LEAVING
                 log.info("%s left: %s", self.worker, message.reason)
 
     def _start_sending(self, wanted: ModelWanted) -> None:
         offer = self._desk.offer
         if offer is None or wanted.round != offer.round:
-            return  # the round closed in the meantime; the worker hears of the next one
+            self._refuse(wanted.round, "late", f"round {wanted.round} closed before its model was asked for")
+            return
+        if wanted.transfer != offer.round:
+            raise RemoteProtocolError(f"{self.worker} wants transfer {wanted.transfer}, offered was {offer.round}")
         self._show("receiving the model")
         self.link.start_transfer(
             wanted.transfer,
@@ -182,6 +187,8 @@ class Session:
         refusal = desk.rounds.refusal(self.worker, offered.round)
         if refusal is not None:
             self._refuse(offered.round, "late", refusal)
+        elif desk.offer is None or desk.offer.round != offered.round:
+            raise RemoteProtocolError(f"{self.worker} offers an update of a model that it has not been offered")
         elif not desk.update_form.fits(offered.nbytes, desk.manifest):
             form = f"an update of {desk.manifest.total_bytes} bytes, --compress {desk.settings.compress}"
             self._refuse(offered.round, "size", f"offered are {offered.nbytes} bytes, which is not {form}")
@@ -195,21 +202,21 @@ class Session:
 
     async def _receive_update(self, offered: UpdateOffered) -> None:
         self._show("sending its update")
+        incoming: IncomingUpdate | None = None
         try:
             incoming = self._desk.incoming(self.worker, offered)
             await self._receive_verified(offered, incoming)
-            await self._desk.keep(self.worker, offered, incoming)
+            await self._desk.keep(self.worker, incoming)
         except StorageError as exc:
-            self._desk.events.put_nowait(exc)
+            self._desk.storage_failed(self.worker, incoming, exc)
             return
         except RemoteProtocolError as exc:
             self._refuse(offered.round, "digest", str(exc))
-            self.link.abort(str(exc))
+            await self.link.close("digest", str(exc))
             return
         if self.worker in self._desk.delivered:
             self._show("done with this round")
             self.link.send(UpdateAccepted(round=offered.round))
-            self._desk.events.put_nowait(UpdateStored(self.worker, offered.round))
 
     async def _receive_verified(self, offered: UpdateOffered, incoming: IncomingUpdate) -> None:
         intake = incoming.intake

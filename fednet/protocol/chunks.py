@@ -82,8 +82,9 @@ class Incoming:
 
     @property
     def is_owed(self) -> bool:
-        """Whether the peer may send a chunk: its window is not full of what this side has yet to take."""
-        return self.received < min(self.nbytes, self.acknowledged + self.window)
+        """Whether the peer has something to send and room for it: its window is not full of what is not taken yet."""
+        room, rest = self.acknowledged + self.window - self.received, self.nbytes - self.received
+        return rest > 0 and min(rest, step_for(self.window)) <= room
 
     def check(self, offset: int, nbytes: int) -> None:
         """Raise `RemoteProtocolError` unless a chunk of `nbytes` at `offset` is the next one, within the window."""

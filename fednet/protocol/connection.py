@@ -124,6 +124,10 @@ class Connection:
             self._incoming[transfer].destination = None
             self.received(transfer, self._incoming[transfer].received)
 
+    def forget(self, transfer: int) -> None:
+        """Expect no more of a transfer that the peer has stopped: what it has sent of it is here already."""
+        self._incoming.pop(transfer, None)
+
     def _begin(self, header: Header, now: float) -> None:
         if header.kind not in RECEIVE.get((self.role, self.state), {}):
             raise RemoteProtocolError(f"{header.kind.name} is not allowed while {self.state.value}")
@@ -194,13 +198,15 @@ class Connection:
             raise RemoteProtocolError(f"transfer {transfer}: peer wants offset {offset} of {len(data)} bytes")
         if transfer in self._outgoing:
             raise RemoteProtocolError(f"transfer {transfer} is under way already")
+        if len(self._outgoing) >= limits.MAX_TRANSFERS:
+            raise RemoteProtocolError(f"more than {limits.MAX_TRANSFERS} transfers at a time")
         if offset < len(data):
             size = min(chunk, chunk_for(window))
             self._outgoing[transfer] = Outgoing(transfer, data, offset, offset, window=window, chunk=size)
 
-    def stop_transfer(self, transfer: int) -> None:
-        """Send no more chunks of a transfer; acknowledgements of it that are on their way are ignored."""
-        self._outgoing.pop(transfer, None)
+    def stop_transfer(self, transfer: int) -> bool:
+        """Send no more chunks of a transfer, and ignore acknowledgements of it; return whether it was under way."""
+        return self._outgoing.pop(transfer, None) is not None
 
     def received(self, transfer: int, offset: int) -> None:
         """Tell the peer that everything before `offset` was taken."""

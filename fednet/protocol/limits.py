@@ -23,7 +23,7 @@ MAX_PROBE_BYTES = 32 * 1024  # of filling in one probe: two of them fit in a con
 
 # Frames of one kind in a second, over a connection; what is more costs us time that others need
 FRAMES_PER_S = {
-    "CHUNK": 20_000,  # chunks of 64 KiB, at more than a gigabyte a second; ours are of 1 MiB
+    "CHUNK": 20_000,  # chunks of 64 KiB, at more than a gigabyte a second; ours are of 32 to 512 KiB
     "CHUNKS_RECEIVED": 20_000,  # a receiver may acknowledge every chunk
     "PROBE": 20_000,  # bounded in number and time already
     "PROBED": 20_000,

@@ -181,7 +181,8 @@ class VirtualFederation:
         for name, submission in submissions.items():
             update = empty_flat(self._manifest)
             parameters_of(update, self._manifest).copy_(submission.delta)
-            travels, self._lost[name] = with_feedback(self._form, update, self._lost.get(name), self._manifest)
+            travels, lost = with_feedback(self._form, update, self._lost.get(name), self._manifest)
+            self._lost[name] = self._kept(lost.view(torch.uint8)).view(torch.float32)
             flat = self._kept(self._form.decoded(travels, self._manifest))
             arrived[name] = replace(submission, delta=parameters_of(flat, self._manifest))
         return arrived

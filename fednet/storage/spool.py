@@ -6,7 +6,8 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -51,6 +52,7 @@ class SpoolFile:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+            self._is_closed, self._lock = False, threading.Lock()
             try:
                 os.posix_fallocate(self._descriptor, 0, nbytes)  # a full disk shows now, not in the middle
             except OSError:
@@ -71,24 +73,34 @@ class SpoolFile:
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write any bytes at their place."""
-        try:
+        with self._open() as descriptor:
             while data:
-                written = os.pwrite(self._descriptor, data, offset)
+                written = os.pwrite(descriptor, data, offset)
                 data, offset = data[written:], offset + written
-        except OSError as exc:
-            raise storage_error(self.path, exc) from exc
 
     def sync(self) -> None:
         """Make the whole file durable. A failed fsync is fatal for this file: it is never tried again."""
-        try:
-            os.fsync(self._descriptor)
+        with self._open() as descriptor:
+            os.fsync(descriptor)
             sync_folder(self.path.parent)
-        except OSError as exc:
-            raise storage_error(self.path, exc) from exc
 
     def close(self) -> None:
-        """Close the descriptor; the file stays."""
-        os.close(self._descriptor)
+        """Close the descriptor, once a write under way is done; the file stays."""
+        with self._lock:
+            if not self._is_closed:
+                os.close(self._descriptor)
+            self._is_closed = True
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[int]:
+        """Yield the descriptor, which nobody closes meanwhile: its number would be another file's."""
+        with self._lock:
+            if self._is_closed:
+                raise StorageError(f"{self.path}: closed")
+            try:
+                yield self._descriptor
+            except OSError as exc:
+                raise storage_error(self.path, exc) from exc
 
 
 _CHUNKS = ChunkMemory()  # of all updates that are on their way

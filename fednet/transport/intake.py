@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections import deque
 from typing import Protocol
@@ -99,7 +100,9 @@ class Intake:
         return asyncio.get_running_loop().run_in_executor(None, self._keep, chunks)
 
     async def _finish(self, job: asyncio.Future[None]) -> None:
-        await asyncio.wait({job})
+        while not job.done():
+            with contextlib.suppress(asyncio.CancelledError):  # being cancelled twice must not leave the thread alone
+                await asyncio.wait({job})
         job.exception()  # a disk that fails now says so to the next connection too
 
     def _keep(self, chunks: list[memoryview]) -> None:

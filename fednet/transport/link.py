@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import copy
 from collections import deque
+from collections.abc import Iterator
 
 from fednet.errors import ConnectionLost, FednetError, RemoteProtocolError, TooSlow
 from fednet.protocol import limits
@@ -41,7 +42,8 @@ class Link(asyncio.BufferedProtocol):
         self._writing_paused = self._reading_paused = False
         self._last_received = self._last_sent = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
-        self._inflow = LeastRate(limits.LEAST_BYTES_PER_S * limits.LEAST_RATE_OVER_S, over_s=limits.LEAST_RATE_OVER_S)
+        least = limits.LEAST_BYTES_PER_S * limits.LEAST_RATE_OVER_S if role is Role.COORDINATOR else 1
+        self._inflow = LeastRate(least, over_s=limits.LEAST_RATE_OVER_S)  # a worker shares its link with others' models
         self._outflow = LeastRate(1, over_s=limits.MAX_SILENT_ACKNOWLEDGE_S)
         self.peer = "peer"
         self.address = ""
@@ -100,10 +102,9 @@ class Link(asyncio.BufferedProtocol):
             reason = f" ({exc})" if exc else ""
             self._failure = ConnectionLost(f"connection to {self.peer} lost{reason}")
             self._failure.__cause__ = exc
-        self._transport = (
-            None  # a cycle: what is dropped must go at once, since TLS holds 100 KiB that Python cannot see
-        )
+        self._transport = None  # or the two hold each other, and 100 KiB of TLS that no collector sees
         self._arrived.set()
+        self._heard.set()  # nothing more will be
         self._closed.set()
 
     # What the services call
@@ -123,8 +124,12 @@ class Link(asyncio.BufferedProtocol):
         return message
 
     def send(self, message: Message) -> None:
-        """Queue a message ahead of all chunks. On a link that has failed it goes nowhere, as a lost packet would."""
-        self._connection.send(message)
+        """Queue a message ahead of all chunks. On a link that has failed it goes nowhere, as a lost packet would.
+
+        A peer that reads so little that the queue is full is dropped.
+        """
+        with self._dropping():
+            self._connection.send(message)
         self._flush()
 
     def start_transfer(
@@ -140,9 +145,9 @@ class Link(asyncio.BufferedProtocol):
         self._connection.start_transfer(transfer, data, offset=offset, window=window, chunk=chunk)
         self._flush()
 
-    def stop_transfer(self, transfer: int) -> None:
-        """Send no more chunks of this transfer."""
-        self._connection.stop_transfer(transfer)
+    def stop_transfer(self, transfer: int) -> bool:
+        """Send no more chunks of this transfer; return whether it was under way."""
+        return self._connection.stop_transfer(transfer)
 
     def expect(
         self,
@@ -158,12 +163,18 @@ class Link(asyncio.BufferedProtocol):
 
     def discard(self, transfer: int) -> None:
         """Drop what still comes of this transfer."""
-        self._connection.discard(transfer)
+        with self._dropping():
+            self._connection.discard(transfer)
         self._flush()
+
+    def forget(self, transfer: int) -> None:
+        """Expect no more of a transfer that the peer has stopped."""
+        self._connection.forget(transfer)
 
     def received(self, transfer: int, offset: int) -> None:
         """Tell the peer that everything before `offset` was taken."""
-        self._connection.received(transfer, offset)
+        with self._dropping():
+            self._connection.received(transfer, offset)
         self._flush()
 
     def start_heartbeats(self, heartbeat_s: float = limits.HEARTBEAT_S) -> None:
@@ -201,7 +212,21 @@ class Link(asyncio.BufferedProtocol):
         except TimeoutError:
             self.abort(reason)
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether this link is gone, or about to go."""
+        return self._failure is not None
+
     # Inside
+
+    @contextlib.contextmanager
+    def _dropping(self) -> Iterator[None]:
+        """Drop the link where the peer has broken the protocol, instead of troubling whoever had something to say."""
+        try:
+            yield
+        except RemoteProtocolError as exc:
+            if self._failure is None:
+                self._drop(exc, code="protocol")
 
     def _first_state(self) -> State:
         if self._role is Role.COORDINATOR:
@@ -249,15 +274,15 @@ class Link(asyncio.BufferedProtocol):
             self._drop(TooSlow(f"connection to {self.peer} dropped: {slow}"), code="too-slow")
             return
         if now - self._last_sent >= heartbeat_s / 2:
-            with contextlib.suppress(RemoteProtocolError):  # a full queue: the silence above decides
-                self.send(Heartbeat())
+            self.send(Heartbeat())
         self._timer = self._loop.call_later(heartbeat_s, self._tick, heartbeat_s)
 
     def _slowness(self, now: float) -> str | None:
         """Return why this peer is too slow to be kept, or None."""
         connection = self._connection
         if self._inflow.is_too_slow(connection.received_bytes, owes=connection.is_owed, now=now):
-            return f"a transfer came at less than {limits.LEAST_BYTES_PER_S // 1024} KiB/s"
+            what = f"came at less than {limits.LEAST_BYTES_PER_S // 1024} KiB/s"
+            return f"a transfer {what if self._role is Role.COORDINATOR else 'stopped coming'}"
         if self._outflow.is_too_slow(connection.acknowledged_bytes, owes=connection.awaits_acknowledgement, now=now):
             return f"a transfer was not read for {limits.MAX_SILENT_ACKNOWLEDGE_S:.0f} s"
         return None

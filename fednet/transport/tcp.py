@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import logging
 import socket
 import ssl
@@ -79,7 +80,7 @@ class Listener:
                         log.warning("cannot accept: %s", exc.strerror or exc)
                         await asyncio.sleep(_ACCEPT_AGAIN_S)
                         continue
-                    peers.create_task(self._serve_peer(connection, f"{address[0]}:{address[1]}", address[0]))
+                    peers.create_task(self._serve_peer(connection, f"{address[0]}:{address[1]}", whose(address[0])))
         finally:
             self._complaints.flush()
             self.close()
@@ -167,6 +168,16 @@ async def connect(
         raise ConnectionLost(f"{where} cannot be reached ({exc.strerror or exc})") from exc
     _tune(transport.get_extra_info("socket"))
     return link
+
+
+def whose(address: str) -> str:
+    """Return whose connections count together: an IPv4 address's, or those of a site's IPv6 network (RFC 6177)."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(found, ipaddress.IPv4Address):
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found, 64), strict=False))
 
 
 def _tuned(connection: socket.socket) -> socket.socket:

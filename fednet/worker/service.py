@@ -32,6 +32,7 @@ from fednet.worker.session import (
     SessionEnded,
     ShowNotice,
     ShowRound,
+    StopReceiving,
     Train,
     WorkerSession,
 )
@@ -43,7 +44,7 @@ log = logging.getLogger("fednet.worker")
 WELCOME_TIMEOUT_S = 60.0
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 30.0
-_COMES_BACK = ("parked", "failed", "superseded", "too-slow")
+_COMES_BACK = ("parked", "failed", "too-slow")
 """Goodbyes of a coordinator that stopped, or that lost patience with the link: worth trying again."""
 
 Connect = Callable[[], Awaitable[Link]]
@@ -77,6 +78,7 @@ class Worker:
         self._link: Link | None = None
         self._intake: Intake | None = None
         self._receiving: asyncio.Task[None] | None = None
+        self._receives = 0  # which transfer
         self._training: asyncio.Task[None] | None = None
         self._events: asyncio.Queue[Event | Exception] = asyncio.Queue()
 
@@ -206,11 +208,14 @@ class Worker:
         match command:
             case Send(message):
                 link.send(message)
+            case StopReceiving():
+                await self._stop_receiving(link)
             case BeginTask(started):
+                await self._stop_receiving(link)
                 await self._stop_training()
                 self._intake = workshop.new_intake(nbytes=started.nbytes, sha256=started.sha256)
             case ReceiveModel(started):
-                self._receiving = asyncio.create_task(self._receive(started, link))
+                self._receiving, self._receives = asyncio.create_task(self._receive(started, link)), started.transfer
             case Train(started, training):
                 self._training = asyncio.create_task(self._train(started, training, workshop))
             case SendUpdate(transfer, offset, window):
@@ -277,13 +282,19 @@ class Worker:
             self._training = None
 
     async def _detach(self) -> None:
+        await self._stop_receiving(None)
+        self._forget_link_failures()
+        if self._session is not None:
+            self._session.handle(LinkLost())
+
+    async def _stop_receiving(self, link: Link | None) -> None:
+        """Take no more of a model; on a link that goes on, expect none: the coordinator has stopped sending it."""
         if self._receiving is not None:
             self._receiving.cancel()
             await asyncio.gather(self._receiving, return_exceptions=True)
             self._receiving = None
-        self._forget_link_failures()
-        if self._session is not None:
-            self._session.handle(LinkLost())
+            if link is not None:
+                link.forget(self._receives)
 
     def _forget_link_failures(self) -> None:
         kept: list[Event | Exception] = []

@@ -92,6 +92,11 @@ class ReceiveModel:
 
 
 @dataclass(frozen=True)
+class StopReceiving:
+    """The coordinator sends no more of the model."""
+
+
+@dataclass(frozen=True)
 class Train:
     """Train on the round's model, or take up what an earlier process saved for it."""
 
@@ -138,7 +143,9 @@ class SessionEnded:
     reason: str
 
 
-Command = Send | BeginTask | ReceiveModel | Train | SendUpdate | ShowRound | ShowNotice | Leave | SessionEnded
+Command = (
+    Send | BeginTask | ReceiveModel | StopReceiving | Train | SendUpdate | ShowRound | ShowNotice | Leave | SessionEnded
+)
 
 
 class WorkerSession:
@@ -230,10 +237,12 @@ class WorkerSession:
         return [Send(offer)]
 
     def _settled(self, round_number: int, refusal: str | None) -> list[Command]:
+        stops: list[Command] = []
         if round_number == self.round_number:
+            stops = [StopReceiving()] if self.stage is Stage.RECEIVING else []
             self.stage = Stage.DELIVERED
         if refusal is not None:
-            return [ShowNotice(f"round {round_number}: the update was not taken: {refusal}")]
+            return [*stops, ShowNotice(f"round {round_number}: the update was not taken: {refusal}")]
         return [ShowNotice(f"round {round_number}: the update arrived and is stored")]
 
 

@@ -37,7 +37,10 @@ class SavedTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class Rounded:
-    """A rounded update and what its rounding lost, which the next update makes up for (error feedback)."""
+    """A rounded update and what its rounding lost, which the next update makes up for (error feedback).
+
+    It does so whatever became of this one: a worker that was not selected carries on from its own last update.
+    """
 
     run: str
     round: int

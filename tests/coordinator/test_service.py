@@ -1,6 +1,7 @@
 import asyncio
 import itertools
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,16 @@ import pytest
 import torch
 
 from fednet.aggregation.strategy import Trust
+from fednet.compression.forms import FEATURES
 from fednet.config import TrainingSettings, WorkerConsent
+from fednet.coordinator.desk import Desk
 from fednet.errors import ConnectionLost, Refused, RunParked, TrainingError
-from fednet.protocol.messages import Goodbye, Hello, RoundClosed, Welcome
+from fednet.protocol import limits
+from fednet.protocol.messages import Goodbye, Heartbeat, Hello, Ready, RoundClosed, Welcome
 from fednet.simulate.attacks.tamper import tamper_named
+from fednet.storage.spool import SpoolFile
 from fednet.tensors import parameters_of
+from fednet.transport.link import Link
 from fednet.worker import service as worker_service
 from fednet.worker.workshop import Workshop
 from tests.federation import Federation, Notes, manifest, settings
@@ -256,6 +262,72 @@ async def test_a_process_that_dies_after_rounding_sends_the_same_bytes_again(tmp
     await task
     assert died.is_set()
     assert federation.model() == undisturbed.model()
+
+
+async def test_a_link_that_breaks_while_an_update_is_made_durable_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found in review: the re-offered update was looked for in a file that the first attempt had removed."""
+    federation = Federation(tmp_path, run_settings=settings(rounds=2, compress="int8"))
+    decoded = Desk._decoded
+    cut: list[Link] = []
+
+    def slow_once(desk: Desk, received: SpoolFile) -> Path:
+        if received.path.name == "client2.update" and not cut:
+            link = federation.links["client2"][-1]
+            cut.append(link)
+            link._loop.call_soon_threadsafe(link.abort, "cut by a test")
+            time.sleep(0.3)
+        return decoded(desk, received)
+
+    monkeypatch.setattr(Desk, "_decoded", slow_once)
+    await federation.run(*(federation.worker(number) for number in (1, 2, 3)))
+    assert len(federation.links["client2"]) == 2
+    assert [len(document["updates"]) for document in federation.notes.documents] == [3, 3]
+
+
+async def test_a_peer_that_does_not_read_is_dropped_and_the_run_goes_on(tmp_path: Path) -> None:
+    """Found in review: its full queue raised in whoever had the next thing to say, the run itself."""
+    federation = Federation(tmp_path, run_settings=settings(workers=4, quorum=3, rounds=2), grace_s=0.2)
+    deaf = await_joined(federation, "client4")
+
+    async def be_deaf() -> None:
+        link = await deaf
+        for session in federation.coordinator._sessions.values():
+            if session.worker == "client4":
+                session.link._writing_paused = True
+        for _ in range(limits.MAX_QUEUED_MESSAGES - 6):
+            link.send(Heartbeat(answer_wanted=True))
+            await asyncio.sleep(0)
+
+    hearing = asyncio.create_task(be_deaf())
+    await federation.run(*(federation.worker(number) for number in (1, 2, 3)))
+    await hearing
+    assert len(federation.notes.documents) == 2
+
+
+async def await_joined(federation: Federation, name: str) -> Link:
+    """Be a worker that is ready for rounds, and does nothing."""
+    link = await federation.connect(name)
+    link.send(Hello(software="test", features=list(FEATURES)))
+    welcome = await link.receive()
+    assert isinstance(welcome, Welcome)
+    link.send(Ready(manifest=welcome.manifest, samples=1, device="cpu"))
+    return link
+
+
+async def test_a_goodbye_of_a_worker_that_comes_back_does_not_end_its_part(tmp_path: Path) -> None:
+    federation = Federation(tmp_path)
+    serving = asyncio.create_task(federation.coordinator.run(federation))
+    for code, expected in (("too-slow", True), ("left", False)):
+        link = await await_joined(federation, "client1")
+        await asyncio.sleep(0.05)
+        await link.close(code, "test")
+        await asyncio.sleep(0.05)
+        assert ("client1" in federation.coordinator._rounds._lost) is expected
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+    federation.store.close()
 
 
 async def test_a_worker_that_cannot_read_the_runs_form_is_told_to_upgrade(

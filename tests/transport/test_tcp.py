@@ -19,7 +19,7 @@ from fednet.security.authority import Authority
 from fednet.security.contexts import coordinator_context, enrolment_context, worker_context
 from fednet.security.enrolment import Credentials
 from fednet.transport.link import Link
-from fednet.transport.tcp import Listener, connect
+from fednet.transport.tcp import Listener, connect, whose
 from tests.security.certs import authority_in, enrolled
 
 WELCOME = Welcome(run="r", worker="w", settings={}, manifest="ab" * 32, heartbeat_s=10.0)
@@ -213,7 +213,7 @@ async def test_a_connection_that_is_gone_takes_its_memory_with_it(tmp_path: Path
             for _ in range(50):
                 await asyncio.sleep(0.01)
             assert gone() is None
-            links = [each for each in gc.get_objects() if isinstance(each, Link)]
+            links = [each for each in gc.get_objects() if type(each) is Link]
             assert links == [], "the coordinator's end"
         finally:
             gc.enable()
@@ -234,6 +234,19 @@ async def test_ipv6_works_as_ipv4_does(tmp_path: Path) -> None:
     link.abort()
     serving.cancel()
     await asyncio.gather(serving, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+    ],
+)
+def test_a_whole_ipv6_network_counts_as_one_address(address: str, counted: str) -> None:
+    assert whose(address) == counted
 
 
 def test_an_address_of_another_machine_says_so() -> None:
