@@ -208,3 +208,33 @@ def test_any_bytes_give_messages_or_a_remote_protocol_error(data: bytes, step: i
     coordinator, _ = joined()
     with contextlib.suppress(RemoteProtocolError):
         feed(coordinator, b"FN\x01" + data, step)
+
+
+def test_a_transfer_that_the_peer_has_stopped_is_owed_no_more() -> None:
+    _, worker = joined()
+    worker.expect(5, nbytes=100, offset=0, destination=Memory(100))
+    owed = [worker.is_owed]
+    worker.forget(5)
+    assert [*owed, worker.is_owed] == [True, False]
+    worker.expect(5, nbytes=100, offset=0, destination=Memory(100))
+
+
+def test_nothing_is_owed_while_the_window_is_full_of_what_this_side_has_not_taken() -> None:
+    coordinator, worker = joined()
+    nbytes, window = 2**20, limits.MIN_WINDOW_BYTES
+    worker.expect(5, nbytes=nbytes, offset=0, destination=Memory(nbytes), window=window)
+    coordinator.start_transfer(5, memoryview(bytes(nbytes)), offset=0, window=window, chunk=30_000)  # no divisor of it
+    for frame in written(coordinator):
+        feed(worker, frame)
+    owed = [worker.is_owed]
+    worker.received(5, window // 2)
+    assert [*owed, worker.is_owed] == [False, True]
+    assert coordinator.awaits_acknowledgement
+
+
+def test_at_most_so_many_transfers_are_sent_at_a_time() -> None:
+    coordinator, _ = joined()
+    for transfer in range(limits.MAX_TRANSFERS):
+        coordinator.start_transfer(transfer, memoryview(bytes(10)), offset=0)
+    with pytest.raises(RemoteProtocolError, match="transfers at a time"):
+        coordinator.start_transfer(99, memoryview(bytes(10)), offset=0)

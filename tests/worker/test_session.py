@@ -29,6 +29,7 @@ from fednet.worker.session import (
     ShowNotice,
     ShowRound,
     Stage,
+    StopReceiving,
     Train,
     UpdateSaved,
     WorkerSession,
@@ -156,3 +157,12 @@ def test_news_are_shown() -> None:
     assert session().handle(Heard(closed)) == [ShowRound(closed)]
     assert session().handle(Heard(RunStatus(text="waiting"))) == [ShowNotice("waiting")]
     assert session().handle(Heard(Goodbye(code="finished", reason="done"))) == [SessionEnded("finished", "done")]
+
+
+def test_a_round_that_closes_before_its_model_has_come_is_waited_for_no_more() -> None:
+    worker = session()
+    worker.handle(Heard(round_started()))
+    commands = worker.handle(Heard(UpdateRefused(round=1, code="late", reason="closed")))
+    assert commands[0] == StopReceiving()
+    assert worker.stage is Stage.DELIVERED
+    assert StopReceiving() not in trained().handle(Heard(UpdateRefused(round=1, code="late", reason="closed")))
