@@ -97,7 +97,8 @@ class Session:
         """Stop both transfers of a round that takes no more updates."""
         if self.link.stop_transfer(round_number):
             self._refuse(round_number, "late", f"round {round_number} closed before its model had arrived")
-        if self._upload is not None and not self._upload.done():
+        is_uploading = self._upload is not None and not self._upload.done()
+        if is_uploading and self.worker not in self._desk.delivered:  # who has delivered is about to be told so
             await self._cancel_upload()
             self.link.discard(self._upload_transfer)
             self._refuse(round_number, "late", f"round {round_number} closed before the update was complete")

@@ -55,6 +55,9 @@ async def test_a_run_goes_to_its_end_and_learns(tmp_path: Path) -> None:
     assert losses[-1] < losses[0]
     assert [closed.round for closed in notes.closed] == [1, 2, 3, 4]
     assert {closed.verdict for closed in notes.closed} == {"selected"}
+    assert [text for text in notes.notices if "the update" in text] == [
+        f"round {number}: the update arrived and is stored" for number in (1, 2, 3, 4)
+    ]
     for name in ("final.pth", "best.pth", "checkpoints/round-0004.pth"):
         assert (tmp_path / "run" / name).exists()
     assert not (tmp_path / "run" / "spool" / "round-0004").exists()
