@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("fednet.commands.doctor", "What stands between this hospital and its coordinator."),
     "evaluate": ("fednet.commands.evaluate", "Judge a saved model on a folder of scans."),
     "bench": ("fednet.commands.bench", "Measure this machine beside its own limit."),
+    "runs": ("fednet.commands.runs", "Look at runs: list, show, export."),
     "simulate": ("fednet.commands.simulate", "Attacks against aggregation rules, on one machine."),
     "split": ("fednet.commands.split", "Split a data set into hospitals and the server's unseen test set."),
     "train-local": (

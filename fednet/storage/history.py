@@ -1,0 +1,94 @@
+"""A run folder read without holding it: what was asked for, what was committed, how it stands."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import fcntl
+import json
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fednet.config import RunSettings, run_settings_from
+from fednet.errors import BadInput, StorageError
+
+
+class Standing(enum.Enum):
+    """How a run stands."""
+
+    RUNNING = "running"  # a coordinator holds its folder
+    FINISHED = "finished"
+    STOPPED = "stopped"  # `coordinator start --resume` goes on
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunHistory:
+    """One run, as its database says."""
+
+    folder: Path
+    run: str
+    begun: datetime
+    software: str
+    settings: RunSettings
+    standing: Standing
+    rounds: tuple[dict[str, Any], ...]  # each as history.json has it, first to last
+
+    def round(self, number: int) -> dict[str, Any]:
+        """Return one round; raises `BadInput` where it was not committed."""
+        for document in self.rounds:
+            if document["round"] == number:
+                return document
+        last = self.rounds[-1]["round"] if self.rounds else 0
+        raise BadInput(f"--round {number} of {self.folder}", found=f"{last} committed rounds", expected=f"1 to {last}")
+
+
+def read_history(folder: Path) -> RunHistory:
+    """Return what a run folder holds, changing nothing; raises `BadInput` where no run was begun in it."""
+    path = folder / "run.sqlite"
+    if not path.is_file():
+        raise BadInput(f"run {folder}", found="no run.sqlite there", todo="`cli.py runs list` shows what there is")
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            begun = database.execute("SELECT id, created_s, settings, software FROM run").fetchone()
+            rounds = database.execute("SELECT document FROM rounds ORDER BY round").fetchall()
+    except sqlite3.Error as exc:
+        raise StorageError(f"{path}: {exc}") from exc
+    if begun is None:
+        raise BadInput(f"run {folder}", found="a run that was never begun")
+    run, created_s, settings, software = begun
+    found = run_settings_from(json.loads(settings))
+    return RunHistory(
+        folder=folder,
+        run=run,
+        begun=datetime.fromtimestamp(created_s, UTC),
+        software=software,
+        settings=found,
+        standing=_standing(folder, done=len(rounds), asked=found.rounds),
+        rounds=tuple(json.loads(document) for (document,) in rounds),
+    )
+
+
+def runs_under(folder: Path) -> list[Path]:
+    """Return the run folders in `folder`, by name."""
+    return sorted(path.parent for path in folder.glob("*/run.sqlite"))
+
+
+def _standing(folder: Path, *, done: int, asked: int) -> Standing:
+    if _is_held(folder):
+        return Standing.RUNNING
+    return Standing.FINISHED if done >= asked else Standing.STOPPED
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether a coordinator has the folder's lock; a shared one is tried, so that readers do not meet each other."""
+    try:
+        with (folder / "lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
