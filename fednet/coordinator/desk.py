@@ -16,7 +16,7 @@ from fednet.errors import RemoteProtocolError, StorageError
 from fednet.protocol.chunks import window_for
 from fednet.protocol.messages import UpdateOffered
 from fednet.reporting.reporter import WorkerView
-from fednet.storage.spool import SpoolFile, clear_spool, read_spooled
+from fednet.storage.spool import SpoolFile, clear_spool, read_spooled, require_room
 from fednet.storage.store import RunStore
 from fednet.tensors import Manifest, bytes_of
 from fednet.transport.intake import Intake
@@ -85,6 +85,12 @@ class Desk:
     def now(self) -> float:
         """Return the run's one clock, in seconds."""
         return asyncio.get_running_loop().time()
+
+    def require_room(self) -> None:
+        """Raise `DiskFull` unless the disk holds a round's updates (as they travel, and decoded) and its checkpoint."""
+        copies = self.settings.workers * (1 if self.update_form == PLAIN else 2) + 2
+        number = self.rounds.round_number
+        require_room(self._store.folder, copies * self.manifest.total_bytes, purpose=f"round {number}")
 
     def begin_round(self, offer: ModelOffer) -> None:
         """Offer a new model and take updates for it."""

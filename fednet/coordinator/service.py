@@ -301,6 +301,7 @@ class Coordinator:
 
     async def _start_round(self, number: int) -> None:
         self._timings, self._round_began = Timings(), time.perf_counter()
+        self._desk.require_room()
         encoded = await self._compute(self._desk.model_form.encoded, self._model, self._manifest)
         digest = await self._compute(digest_of, encoded)
         self._desk.begin_round(ModelOffer(number, bytes_of(encoded), digest, self._desk.now()))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from fednet.errors import StorageError
+from fednet.errors import DiskFull, StorageError
 from fednet.storage.atomic import storage_error, sync_folder
 
 
@@ -157,6 +157,14 @@ def read_spooled(path: Path, into: torch.Tensor, *, offset: int) -> None:
         _read_into(descriptor, path, into.numpy().data.cast("B"), offset=offset)
     finally:
         os.close(descriptor)
+
+
+def require_room(folder: Path, nbytes: int, *, purpose: str) -> None:
+    """Raise `DiskFull` unless `nbytes` more can be written in `folder`: before work is done, not after."""
+    free = shutil.disk_usage(folder).free
+    if free < nbytes:
+        found = f"{free / 1e6:.0f} MB free, {purpose} takes {nbytes / 1e6:.0f} MB"
+        raise DiskFull(f"{folder}: {found}. Free some disk space, then --resume")
 
 
 def clear_spool(folder: Path) -> None:

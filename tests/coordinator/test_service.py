@@ -1,6 +1,7 @@
 import asyncio
 import itertools
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from fednet.aggregation.strategy import Trust
 from fednet.compression.forms import FEATURES
 from fednet.config import TrainingSettings, WorkerConsent
 from fednet.coordinator.desk import Desk
-from fednet.errors import ConnectionLost, Refused, RunParked, TrainingError
+from fednet.errors import ConnectionLost, DiskFull, Refused, RunParked, TrainingError
 from fednet.protocol import limits
 from fednet.protocol.messages import Goodbye, Heartbeat, Hello, Ready, RoundClosed, Welcome
 from fednet.simulate.attacks.tamper import tamper_named
@@ -265,6 +266,23 @@ async def test_a_process_that_dies_after_rounding_sends_the_same_bytes_again(tmp
     await task
     assert died.is_set()
     assert federation.model() == undisturbed.model()
+
+
+async def test_a_disk_too_small_for_a_round_ends_the_run_before_anybody_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = Federation(tmp_path, run_settings=settings(rounds=2))
+    own = MemoryOwnModel()
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=100))
+    with pytest.raises(DiskFull, match=r"0 MB free, round 1 takes .* Free some disk space, then --resume"):
+        await federation.run(*(federation.worker(number, own=own) for number in (1, 2, 3)))
+    assert own.writes == 0
+
+    monkeypatch.undo()
+    again = Federation(tmp_path)
+    await again.run(*(again.worker(number) for number in (1, 2, 3)))
+    assert len(again.notes.documents) == 2
 
 
 async def test_a_link_that_breaks_while_an_update_is_made_durable_loses_nothing(
