@@ -15,7 +15,7 @@ from fednet.config import TrainingSettings, WorkerConsent
 from fednet.coordinator.desk import Desk
 from fednet.errors import ConnectionLost, DiskFull, Refused, RunParked, TrainingError
 from fednet.protocol import limits
-from fednet.protocol.messages import Goodbye, Heartbeat, Hello, Ready, RoundClosed, Welcome
+from fednet.protocol.messages import Goodbye, Hello, Ready, RoundClosed, RunStatus, Welcome
 from fednet.simulate.attacks.tamper import tamper_named
 from fednet.storage.spool import SpoolFile
 from fednet.tensors import parameters_of
@@ -310,21 +310,21 @@ async def test_a_link_that_breaks_while_an_update_is_made_durable_loses_nothing(
 async def test_a_peer_that_does_not_read_is_dropped_and_the_run_goes_on(tmp_path: Path) -> None:
     """Found in review: its full queue raised in whoever had the next thing to say, the run itself."""
     federation = Federation(tmp_path, run_settings=settings(workers=4, quorum=3, rounds=2), grace_s=0.2)
-    deaf = await_joined(federation, "client4")
+    serving = asyncio.create_task(federation.coordinator.run(federation))
+    link = await await_joined(federation, "client4")
+    assert isinstance(await link.receive(), RunStatus), "it is counted: three more are waited for"
+    (session,) = federation.coordinator._sessions.values()
+    session.link._writing_paused = True
+    for _ in range(limits.MAX_QUEUED_MESSAGES - len(session.link._connection._control)):
+        session.link.send(RunStatus(text="what it does not read"))
+    assert not session.link.has_failed, "the next message is one too many"
 
-    async def be_deaf() -> None:
-        link = await deaf
-        for session in federation.coordinator._sessions.values():
-            if session.worker == "client4":
-                session.link._writing_paused = True
-        for _ in range(limits.MAX_QUEUED_MESSAGES - 6):
-            link.send(Heartbeat(answer_wanted=True))
-            await asyncio.sleep(0)
-
-    hearing = asyncio.create_task(be_deaf())
-    await federation.run(*(federation.worker(number) for number in (1, 2, 3)))
-    await hearing
-    assert len(federation.notes.documents) == 2
+    working = [asyncio.create_task(federation.worker(number).run()) for number in (1, 2, 3)]
+    async with asyncio.timeout(60):
+        await asyncio.gather(serving, *working)
+    federation.store.close()
+    assert [len(document["updates"]) for document in federation.notes.documents] == [3, 3]
+    link.abort()
 
 
 async def await_joined(federation: Federation, name: str) -> Link:

@@ -29,6 +29,7 @@ class RoughProxy:
         self._target = port
         self._fate_of = fate_of
         self._connections: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
         self.port = 0
         self.broken = self.stalled = 0
         self.passed: list[int] = []  # bytes towards the coordinator, of each connection
@@ -46,12 +47,17 @@ class RoughProxy:
             server.close()
             for task in list(self._connections):
                 task.cancel()
+            if self._connections:
+                await asyncio.wait(set(self._connections), timeout=5)
+            for writer in self._writers:
+                writer.transport.abort()  # a stalled one would wait for ever to send what it holds
             await asyncio.sleep(_LINGER_S)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)
+        self._writers.append(writer)
         number = len(self.passed)
         self.passed.append(0)
         try:
@@ -64,6 +70,7 @@ class RoughProxy:
 
     async def _forward(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self._target, limit=_PIECE)
+        self._writers.append(to_writer)
         up = asyncio.create_task(self._pump(number, reader, to_writer, counted=True))
         down = asyncio.create_task(self._pump(number, to_reader, writer, counted=False))
         try:
