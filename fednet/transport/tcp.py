@@ -10,6 +10,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from fednet.errors import BadInput, ConnectionLost, FednetError
 from fednet.protocol import limits
@@ -32,6 +33,26 @@ _TCP_NOTSENT_LOWAT = {"linux": 25, "darwin": 0x201}.get(sys.platform)  # the soc
 
 OnPeer = Callable[[Link, Message], Awaitable[None]]
 """Serves one peer whose first message has come, until it is gone."""
+
+
+@dataclass
+class _Arrival:
+    """One accepted connection; until asyncio has taken its socket over, this side must close it."""
+
+    connection: socket.socket
+    peer: str
+    address: str
+    is_taken_over: bool = False
+
+    def new_link(self) -> Link:
+        """Return the protocol that asyncio asks for when it takes the socket."""
+        self.is_taken_over = True
+        return Link(Role.COORDINATOR)
+
+    def drop(self, _: asyncio.Task[None]) -> None:
+        """Close the socket, if nobody else will."""
+        if not self.is_taken_over:
+            self.connection.close()
 
 
 class Listener:
@@ -68,20 +89,27 @@ class Listener:
     async def serve(self) -> None:
         """Accept until cancelled; then drop what is still being greeted."""
         assert self._socket is not None and self._on_peer is not None, "bind and serve_with come first"
-        loop = asyncio.get_running_loop()
+        loop, readable = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._socket, readable.set)
         try:
             async with asyncio.TaskGroup() as peers:
                 while True:
+                    await readable.wait()  # not sock_accept: cancelled at the wrong moment, that loses a connection
+                    readable.clear()
                     try:
-                        connection, address = await loop.sock_accept(self._socket)
-                    except ConnectionError:
+                        connection, address = self._socket.accept()
+                    except (BlockingIOError, ConnectionError):
                         continue
                     except OSError as exc:  # no descriptor left, say: those who are here must not suffer for it
                         log.warning("cannot accept: %s", exc.strerror or exc)
+                        loop.remove_reader(self._socket)
                         await asyncio.sleep(_ACCEPT_AGAIN_S)
+                        loop.add_reader(self._socket, readable.set)
                         continue
-                    peers.create_task(self._serve_peer(connection, f"{address[0]}:{address[1]}", whose(address[0])))
+                    arrival = _Arrival(connection, f"{address[0]}:{address[1]}", whose(address[0]))
+                    peers.create_task(self._serve_peer(arrival)).add_done_callback(arrival.drop)
         finally:
+            loop.remove_reader(self._socket)
             self._complaints.flush()
             self.close()
 
@@ -90,14 +118,13 @@ class Listener:
         if self._socket is not None:
             self._socket.close()
 
-    async def _serve_peer(self, connection: socket.socket, peer: str, address: str) -> None:
-        now = asyncio.get_running_loop().time
-        greeting = asyncio.ensure_future(self._greet(connection))
+    async def _serve_peer(self, arrival: _Arrival) -> None:
+        now, peer, address = asyncio.get_running_loop().time, arrival.peer, arrival.address
+        greeting = asyncio.ensure_future(self._greet(arrival))
         guest = Guest(address, now(), greeting.cancel)
         refusal = self._admission.enter(guest)
         if refusal is not None:
             greeting.cancel()
-            connection.close()
             self._complaints.say(address, f"{peer} dropped: {refusal}", now=now())
             return
         try:
@@ -121,10 +148,10 @@ class Listener:
         finally:
             link.abort()
 
-    async def _greet(self, connection: socket.socket) -> tuple[Link, Message]:
+    async def _greet(self, arrival: _Arrival) -> tuple[Link, Message]:
         _, link = await asyncio.get_running_loop().connect_accepted_socket(
-            lambda: Link(Role.COORDINATOR),
-            _tuned(connection),
+            arrival.new_link,
+            _tuned(arrival.connection),
             ssl=self._context,
             ssl_handshake_timeout=limits.HANDSHAKE_TIMEOUT_S,
             ssl_shutdown_timeout=1.0,

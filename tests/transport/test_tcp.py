@@ -219,6 +219,22 @@ async def test_a_connection_that_is_gone_takes_its_memory_with_it(tmp_path: Path
             gc.enable()
 
 
+async def test_a_connection_that_came_as_the_listener_ended_is_closed(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    serving = asyncio.create_task(site.listener.serve())
+    await asyncio.sleep(0)
+    with socket.create_connection(("127.0.0.1", site.port)) as peer:
+        peer.setblocking(False)
+        await asyncio.sleep(0)  # the listener has been told of it, no more
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionError):
+                assert await asyncio.get_running_loop().sock_recv(peer, 1) == b""
+    gc.collect()  # what was left open would warn here
+
+
 @pytest.mark.skipif(not socket.has_ipv6, reason="this Python knows no IPv6")
 async def test_ipv6_works_as_ipv4_does(tmp_path: Path) -> None:
     site = Site(tmp_path)
