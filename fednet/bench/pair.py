@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import multiprocessing
+from collections.abc import Callable, Coroutine
+from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
@@ -12,6 +14,15 @@ from fednet.errors import FednetError
 Result = TypeVar("Result")
 AT_A_TIME = 8
 """Connections that a bench has greeted at one time: a coordinator takes 16 of one address."""
+
+
+def started(be_workers: Callable[..., None], *arguments: Any) -> tuple[BaseProcess, Pipe]:
+    """Run `be_workers(*arguments, pipe)` as the other process; return it, and our end of the pipe."""
+    ours, theirs = multiprocessing.Pipe()
+    other = multiprocessing.get_context("spawn").Process(target=be_workers, args=(*arguments, theirs), daemon=True)
+    other.start()
+    theirs.close()  # so that a process which fails shows as the end of the pipe
+    return other, ours
 
 
 async def beside(other: BaseProcess, work: Coroutine[Any, Any, Result]) -> Result:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ import torch
 from fednet.bench.identities import issue
 from fednet.bench.machine import machine
 from fednet.bench.memory import Watch, anonymous_bytes
-from fednet.bench.pair import AT_A_TIME, beside
+from fednet.bench.pair import AT_A_TIME, beside, started
 from fednet.bench.puppet import Puppet
 from fednet.config import RunId, RunSettings, WorkerName, automatic_byzantine
 from fednet.coordinator.record import RunRecord
@@ -71,12 +70,7 @@ def _run(workers: int, settings: SwarmBench) -> dict[str, Any]:
     names = [WorkerName(f"client{number}") for number in range(1, workers + 1)]
     with tempfile.TemporaryDirectory(prefix="fednet-bench-") as folder:
         credentials = issue(Path(folder) / "certs", names)
-        ours, theirs = multiprocessing.Pipe()
-        process = multiprocessing.get_context("spawn").Process(
-            target=_be_workers, args=(credentials, settings.model_bytes, theirs), daemon=True
-        )
-        process.start()
-        theirs.close()
+        process, ours = started(_be_workers, credentials, settings.model_bytes)
         with Watch(anonymous_bytes) as memory:
             rounds = _Rounds(memory)
             connected = asyncio.run(beside(process, _serve(Path(folder), names, settings, rounds, ours)))

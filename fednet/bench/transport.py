@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import multiprocessing
 import os
 import ssl
 import statistics
@@ -20,7 +19,7 @@ from fednet.bench.bare_tls import BarePeers, bare_client
 from fednet.bench.identities import issue
 from fednet.bench.machine import machine
 from fednet.bench.memory import Watch
-from fednet.bench.pair import AT_A_TIME, beside
+from fednet.bench.pair import AT_A_TIME, beside, started
 from fednet.bench.puppet import Puppet
 from fednet.config import WorkerName
 from fednet.protocol.messages import (
@@ -78,12 +77,7 @@ def bench_transport(settings: TransportBench, notice: Callable[[str], None]) -> 
 
 
 def _run(certs: Path, credentials: Credentials, workers: int, settings: TransportBench) -> dict[str, Any]:
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(
-        target=_be_workers, args=(credentials, workers, settings, theirs), daemon=True
-    )
-    process.start()
-    theirs.close()  # so that a process which fails shows as the end of the pipe
+    process, ours = started(_be_workers, credentials, workers, settings)
     payload = os.urandom(settings.nbytes)
     with Watch() as memory:
         seconds = asyncio.run(beside(process, _be_coordinator(certs, payload, workers, settings, ours)))

@@ -84,4 +84,4 @@ def _print_krum(document: dict[str, Any]) -> None:
             {"distances": "ours", "floor": "reference", "plain": "reference"}.get(name, name)
         )
         click.echo(f"{name}: {meaning}")
-    click.echo(f"machine: {', '.join(f'{key} {value}' for key, value in document['machine'].items())}")
+    bench_wire.print_machine(document)

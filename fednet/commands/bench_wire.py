@@ -168,10 +168,15 @@ def on_stderr(text: str) -> None:
     click.echo(text, err=True)
 
 
+def print_machine(document: dict[str, Any]) -> None:
+    """Say which machine the figures come from."""
+    click.echo(f"machine: {', '.join(f'{key} {value}' for key, value in document['machine'].items())}")
+
+
 def _print_meaning(document: dict[str, Any]) -> None:
     for name, meaning in document["meaning"].items():
         click.echo(f"{name}: {meaning}")
-    click.echo(f"machine: {', '.join(f'{key} {value}' for key, value in document['machine'].items())}")
+    print_machine(document)
 
 
 def _model_bytes(model: str) -> int:

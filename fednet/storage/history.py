@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import fcntl
 import json
@@ -14,6 +13,7 @@ from typing import Any
 
 from fednet.config import RunSettings, run_settings_from
 from fednet.errors import BadInput, StorageError
+from fednet.storage.store import reading
 
 
 class Standing(enum.Enum):
@@ -51,7 +51,7 @@ def read_history(folder: Path) -> RunHistory:
     if not path.is_file():
         raise BadInput(f"run {folder}", found="no run.sqlite there", todo="`cli.py runs list` shows what there is")
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+        with reading(path) as database:
             begun = database.execute("SELECT id, created_s, settings, software FROM run").fetchone()
             rounds = database.execute("SELECT document FROM rounds ORDER BY round").fetchall()
     except sqlite3.Error as exc:

@@ -8,6 +8,7 @@ import json
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,13 @@ class RunStore:
             raise StorageError(f"{self.folder / 'run.sqlite'}: {exc}") from exc
 
 
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a run's database to read it, whoever holds the run; nothing can be changed."""
+    with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+        yield database
+
+
 def has_run(folder: Path) -> bool:
     """Whether a run was begun in `folder`; a database that was made and never begun is none. Changes nothing."""
     return _begun_with(folder) is not None
@@ -145,7 +153,7 @@ def _begun_with(folder: Path) -> str | None:
     if not path.exists():
         return None
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        with reading(path) as database:
             row = database.execute("SELECT settings FROM run").fetchone()
     except sqlite3.OperationalError:
         return None

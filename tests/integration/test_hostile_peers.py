@@ -25,6 +25,7 @@ from fednet.tensors import Manifest, bytes_of, empty_flat, pack, parameters_of
 from models import checkpoint
 from tests.integration.test_main_job import RUN, cli, running, wait_for
 from tests.security.certs import authority_in, enrolled
+from tests.transport.hostile import send_over_tls
 
 pytestmark = [
     pytest.mark.timeout(240),
@@ -67,15 +68,7 @@ class Battle:
 
     async def over_tls(self, data: bytes) -> None:
         """Send bytes over TLS, with mallory's good certificate, until the coordinator hangs up."""
-        reader, writer = await asyncio.open_connection(
-            "127.0.0.1", self.port, ssl=self.contexts["mallory"], local_addr=(MALLORY, 0)
-        )
-        writer.write(data)
-        with contextlib.suppress(OSError):
-            async with asyncio.timeout(10):
-                while await reader.read(1000):
-                    pass
-        writer.close()
+        await send_over_tls(self.port, self.contexts["mallory"], data, address=MALLORY)
 
 
 async def outcome(puppet: Puppet) -> list[Message]:

@@ -163,7 +163,12 @@ def main(frames: int, seed: int, guided_s: int | None) -> None:
         f"{fuzzer.frames} frames in {seconds:.0f} s ({fuzzer.frames / seconds:.0f}/s): {fuzzer.refused} refused, "
         f"{fuzzer.messages} messages, nothing else came out; peak memory grew by {growth / 2**20:.1f} MiB"
     )
-    if growth > MOST_GROWTH_BYTES:
+    refuse_growth(growth)
+
+
+def refuse_growth(nbytes: int) -> None:
+    """End the program with an error where memory grew by more than is borne."""
+    if nbytes > MOST_GROWTH_BYTES:
         raise click.ClickException(f"memory grew by more than {MOST_GROWTH_BYTES / 2**20:.0f} MiB")
 
 

@@ -29,7 +29,7 @@ from fednet.transport.capacity import give_back_memory
 from fednet.transport.link import Link
 from fednet.transport.tcp import Listener
 from tests.federation import Federation, settings
-from tests.protocol.fuzz import MOST_GROWTH_BYTES, Fuzzer
+from tests.protocol.fuzz import Fuzzer, refuse_growth
 from tests.security.certs import authority_in, enrolled
 
 PEERS = 8
@@ -145,8 +145,7 @@ def main(frames: int, connections: int, seed: int) -> None:
         f"{toll.frames} frames over {toll.connections} TLS connections in {seconds:.0f} s: {toll.dropped} dropped, the "
         f"coordinator went on; memory grew by {growth / 2**20:.1f} MiB"
     )
-    if growth > MOST_GROWTH_BYTES:
-        raise click.ClickException(f"memory grew by more than {MOST_GROWTH_BYTES / 2**20:.0f} MiB")
+    refuse_growth(growth)
 
 
 def _settled_bytes() -> int:

@@ -21,6 +21,7 @@ from fednet.security.enrolment import Credentials
 from fednet.transport.link import Link
 from fednet.transport.tcp import Listener, connect, whose
 from tests.security.certs import authority_in, enrolled
+from tests.transport.hostile import send_over_tls
 
 WELCOME = Welcome(run="r", worker="w", settings={}, manifest="ab" * 32, heartbeat_s=10.0)
 
@@ -75,14 +76,7 @@ async def raw(site: Site, data: bytes) -> bytes:
 
 async def over_tls(site: Site, data: bytes) -> None:
     """Send bytes over TLS, with a good certificate, until the listener hangs up."""
-    context = worker_context(site.worker)
-    reader, writer = await asyncio.open_connection("127.0.0.1", site.port, ssl=context)
-    writer.write(data)
-    with contextlib.suppress(OSError):
-        async with asyncio.timeout(10):
-            while await reader.read(1000):
-                pass
-    writer.close()
+    await send_over_tls(site.port, worker_context(site.worker), data)
 
 
 async def test_a_worker_is_greeted(tmp_path: Path) -> None:
