@@ -14,7 +14,9 @@ FednetError                    exit 1: failed while running
 ├── AggregationError           the round's updates cannot be aggregated safely
 ├── TrainingError              local training failed
 ├── StorageError               a file could not be made durable
-│   └── DiskFull               ... because there is no room left
+│   ├── DiskFull               ... because there is no room left
+│   └── SyncFailed             ... because the disk refused what it had taken: stop, and never try again
+├── AuditError                 the run's record contradicts itself, or what a hospital knows of it
 └── RunParked                  the run stopped below quorum; everything is saved and it can be resumed
 """
 
@@ -98,6 +100,14 @@ class StorageError(FednetError):
 
 class DiskFull(StorageError):
     """There is no room (or no quota) for the file. What was there before is untouched."""
+
+
+class SyncFailed(StorageError):
+    """An fsync failed. What the disk holds is unknown, and another fsync would claim success: the process must stop."""
+
+
+class AuditError(FednetError):
+    """A run's signed record contradicts itself, or what this hospital sent or was told before."""
 
 
 class RunParked(FednetError):

@@ -12,18 +12,21 @@ from cryptography.hazmat.primitives import serialization
 
 from fednet.compression.forms import form_named
 from fednet.config import RunId, RunSettings, TrainingSettings, WorkerConsent, WorkerName
-from fednet.coordinator.record import RunRecord
+from fednet.coordinator.record import Retention, RunRecord
 from fednet.coordinator.service import Coordinator
 from fednet.errors import ConnectionLost, CredentialError
 from fednet.protocol.messages import RoundClosed
 from fednet.reporting.metrics import evaluate
 from fednet.reporting.reporter import NullReporter
 from fednet.security.authority import create_authority, read_certificate
+from fednet.security.signing import RecordSigner, SignatureCheck
 from fednet.storage.atomic import write_bytes
+from fednet.storage.journal import Journal
 from fednet.storage.store import RunStore
 from fednet.tensors import Manifest, bytes_of, manifest_of, pack, views
 from fednet.transport.link import Link
 from fednet.transport.memory import memory_pair
+from fednet.worker.record_log import RecordLog
 from fednet.worker.service import Worker
 from fednet.worker.workshop import Tamper, Workshop
 from tests.security.certs import NOW, enrolled
@@ -93,6 +96,7 @@ class Federation:
         run_settings: RunSettings | None = None,
         grace_s: float = 5.0,
         network: Callable[[], TinyNet] = tiny_net,
+        retention: Retention | None = None,
     ) -> None:
         self._network = network
         layout = manifest(network())
@@ -101,6 +105,9 @@ class Federation:
         self.certs = folder / "certs"
         authority_exists = (self.certs / "authority" / "ca.pem").exists()
         self._authority = None if authority_exists else create_authority(self.certs, now=NOW)
+        if self._authority is not None:
+            self._authority.ensure_coordinator([], now=NOW)
+        self._check = SignatureCheck(read_certificate(self.certs / "authority" / "ca.pem"))
         self.store = RunStore(folder / "run")
         self.notes = Notes()
         committed = self.store.rounds()
@@ -108,19 +115,29 @@ class Federation:
         if committed:
             stored = (folder / "run" / "checkpoints" / committed[-1].checkpoint).read_bytes()
             bytes_of(flat)[:] = stored
-        else:
-            self.store.begin(RunId("test-run"), self.settings, manifest=layout.digest, software="test")
+        record = RunRecord(
+            run=RunId("test-run"),
+            settings=self.settings,
+            store=self.store,
+            save=save_flat,
+            signer=RecordSigner(self.certs),
+            software={"fednet": "test"},
+            retention=retention,
+        )
+        if not self.store.records():
+            record.begin(flat, manifest=layout.digest)
         self.coordinator = Coordinator(
             run=RunId("test-run"),
             settings=self.settings,
             manifest=layout,
             model=flat,
             store=self.store,
-            record=RunRecord(run=RunId("test-run"), settings=self.settings, store=self.store, save=save_flat),
+            record=record,
             judge=judge,
             reporter=self.notes,
             device=torch.device("cpu"),
             grace_s=grace_s,
+            keeps_updates=retention is not None and retention.updates,
         )
         self.links: dict[str, list[Link]] = {}
         self._serving: asyncio.TaskGroup | None = None
@@ -190,14 +207,22 @@ class Federation:
                 )
             )
 
+        def open_log(run: str, worker: str) -> RecordLog:
+            return RecordLog(self.journal(worker), run=run, worker=worker, check_signature=self._check)
+
         return Worker(
             connect=lambda: self.connect(name),
             open_workshop=open_workshop,
+            open_log=open_log,
             consent=consent or WorkerConsent(),
             reporter=notes or Notes(),
             retry_for_s=5.0,
             explain_tls=lambda exc: CredentialError(str(exc)),
         )
+
+    def journal(self, worker: str) -> Journal:
+        """Return a worker's record log."""
+        return Journal(self.folder / f"{worker}.audit.jsonl")
 
     async def run(self, *workers: Worker) -> None:
         """Run coordinator and workers to the end; raises what the coordinator raises."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from fednet import __version__
 from fednet.bench.identities import issue
 from fednet.bench.machine import machine
 from fednet.bench.memory import Watch, anonymous_bytes
@@ -26,6 +27,7 @@ from fednet.errors import BadInput
 from fednet.reporting.reporter import NullReporter
 from fednet.security.contexts import coordinator_context, worker_context
 from fednet.security.enrolment import Credentials
+from fednet.security.signing import RecordSigner
 from fednet.storage.atomic import write_bytes
 from fednet.storage.store import RunStore
 from fednet.tensors import bytes_of, empty_flat, manifest_of
@@ -114,14 +116,18 @@ async def _serve(folder: Path, names: Sequence[WorkerName], settings: SwarmBench
         deadline_s=_DEADLINE_S,
     )
     run, store = RunId("swarm"), RunStore(folder / "run")
-    store.begin(run, run_settings, manifest=manifest.digest, software="bench")
+    signer, model = RecordSigner(folder / "certs"), empty_flat(manifest)
+    record = RunRecord(
+        run=run, settings=run_settings, store=store, save=_save, signer=signer, software={"fednet": __version__}
+    )
+    record.begin(model, manifest=manifest.digest)
     coordinator = Coordinator(
         run=run,
         settings=run_settings,
         manifest=manifest,
-        model=empty_flat(manifest),
+        model=model,
         store=store,
-        record=RunRecord(run=run, settings=run_settings, store=store, save=_save),
+        record=record,
         judge=lambda flat: {},
         reporter=rounds,
         device=torch.device("cpu"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from fednet.commands.options import (
     compress_option,
     device_option,
     json_option,
+    log_options,
     max_bad_files_option,
     model_options,
     pre_option,
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
 @click.group("coordinator")
 def command() -> None:
-    """Serve a federation's rounds."""
+    """Serve a federation's rounds, and see how they stand."""
 
 
 @command.command("start")
@@ -86,8 +88,16 @@ def command() -> None:
     show_default=True,
     help="Most of them from one address: hospitals behind one firewall share it.",
 )
-@click.option("--resume", is_flag=True, help="Continue the run in --run-dir from its last committed round.")
-@click.option("--verbose", is_flag=True, help="Log every connection.")
+@click.option("--resume", is_flag=True, help="Continue the run in --run-dir where it stopped, within a round too.")
+@click.option(
+    "--keep-checkpoints",
+    type=click.IntRange(0),
+    default=5,
+    show_default=True,
+    help="Rounds whose model stays on disk, beside the first and the best; 0: all.",
+)
+@click.option("--keep-updates", is_flag=True, help="Keep each round's updates: `runs verify --replay` needs them.")
+@log_options
 @json_option
 def start(
     data: Path,
@@ -125,7 +135,11 @@ def start(
     unidentified: int,
     per_address: int,
     resume: bool,
+    keep_checkpoints: int,
+    keep_updates: bool,
     verbose: bool,
+    log_level: str,
+    log_format: str,
     as_json: bool,
 ) -> None:
     """Wait for the workers, train for all rounds, and leave final.pth, best.pth and history.json in the run folder."""
@@ -133,10 +147,13 @@ def start(
     from fednet.aggregation.rules.registry import recipe_named
     from fednet.commands.serving import ServingOptions, serve_run
     from fednet.compression.forms import form_named
+    from fednet.coordinator.record import Retention
     from fednet.reporting.console import RunConsole
+    from fednet.reporting.log_lines import LogReporter
     from fednet.storage.store import settings_in
 
-    start_logging(verbose=verbose)
+    start_logging(level=log_level, form=log_format, verbose=verbose)
+    resume = resume or (run_dir is not None and _offers_to_resume(run_dir))
     if aggregator == "auto":
         begun = settings_in(run_dir) if resume and run_dir is not None else None
         aggregator, pre = (begun.aggregator, begun.pre) if begun else automatic_recipe(data, pre)
@@ -172,6 +189,9 @@ def start(
     )
     if resume and run_dir is None:
         raise BadInput("--resume", found="no --run-dir", expected="the folder of the run to continue")
+    if run_dir is None:
+        run_dir = _unfinished_like(settings, Path("runs"))
+        resume = run_dir is not None
     folder = run_dir or Path("runs") / datetime.now(UTC).strftime("run-%Y%m%d-%H%M%S")
     options = ServingOptions(
         folder=folder,
@@ -189,14 +209,51 @@ def start(
         per_address=per_address,
         resume=resume,
         needs_root=recipe.rule.needs_root,
+        retention=Retention(checkpoints=keep_checkpoints, updates=keep_updates),
     )
-    console = RunConsole(to_stderr=as_json)
+    console = LogReporter() if log_format == "json" else RunConsole(to_stderr=as_json)
     try:
         serve_run(settings, options, console)
     finally:
         console.close()
     if int(os.environ.get("RANK", "0")) == 0:  # of torchrun's processes the first one served
         _summarise(folder, as_json=as_json)
+
+
+@command.command("status")
+@click.option("--run-dir", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@json_option
+def status(run_dir: Path, as_json: bool) -> None:
+    """Say how a run stands; exit code 0 while it is served or has finished, 1 where somebody must look."""
+    from fednet.reporting.status import standing_of
+
+    found = standing_of(run_dir, now=datetime.now(UTC))
+    click.echo(json.dumps(found.document) if as_json else found.text)
+    if not found.is_healthy:
+        raise click.exceptions.Exit(1)
+
+
+def _offers_to_resume(folder: Path) -> bool:
+    """Ask the person at the terminal whether the run that is in this folder goes on; with nobody there, do not."""
+    from fednet.storage.store import has_run
+
+    if not has_run(folder) or not sys.stdin.isatty():
+        return False
+    return click.confirm(f"{folder} holds a run already. Go on with it?", default=True, err=True)
+
+
+def _unfinished_like(settings: RunSettings, runs: Path) -> Path | None:
+    """Return the last run with these settings that stopped before its end, if the person there wants to go on."""
+    from fednet.storage.history import stopped_with
+
+    found = stopped_with(settings, runs)
+    if found is None:
+        return None
+    done = f"{found.folder} stopped after {len(found.rounds)} of {settings.rounds} rounds of the same run"
+    if sys.stdin.isatty():
+        return found.folder if click.confirm(f"{done}. Go on with it?", default=True, err=True) else None
+    click.echo(f"{done}; --resume --run-dir {found.folder} would go on with it. This is a new run", err=True)
+    return None
 
 
 def automatic_recipe(data: Path, pre: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:

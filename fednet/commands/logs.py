@@ -1,16 +1,42 @@
-"""Where log lines go: to stderr, warnings by default, everything with --verbose."""
+"""Where log lines go: to stderr, as text or as one JSON document a line."""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from datetime import UTC, datetime
+from typing import Any
+
+LEVELS = ("debug", "info", "warning", "error")
 
 
-def start_logging(*, verbose: bool) -> None:
-    """Send the program's log to stderr."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(message)s",
-        datefmt="%H:%M:%S",
-    )
+class JsonLines(logging.Formatter):
+    """One JSON document a line: `time` (UTC, RFC 3339), `level`, `logger`, `message`, and the line's own fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        document: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            document["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(document, ensure_ascii=False)
+
+
+def start_logging(*, level: str | None, form: str, verbose: bool) -> None:
+    """Send the program's log to stderr: from `level` on, or as the form and `verbose` suggest.
+
+    As JSON everything is a log line, so that INFO is what a terminal shows without being asked.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    if form == "json":
+        handler.setFormatter(JsonLines())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"))
+    usual = "info" if verbose or form == "json" else "warning"
+    logging.basicConfig(handlers=[handler], level=(level or usual).upper())

@@ -14,12 +14,12 @@ from fednet.errors import FednetError
 # name -> (module, one line for --help). The line stands here so that --help imports no command.
 COMMANDS: dict[str, tuple[str, str]] = {
     "certs": ("fednet.commands.certs", "The certificate authority: init, token, list."),
-    "coordinator": ("fednet.commands.coordinator", "Serve rounds: start."),
+    "coordinator": ("fednet.commands.coordinator", "Serve rounds: start, status."),
     "demo": ("fednet.commands.demo", "The whole system on this machine in under two minutes."),
     "doctor": ("fednet.commands.doctor", "What stands between this hospital and its coordinator."),
     "evaluate": ("fednet.commands.evaluate", "Judge a saved model on a folder of scans."),
     "bench": ("fednet.commands.bench", "Measure this machine beside its own limit."),
-    "runs": ("fednet.commands.runs", "Look at runs: list, show, export."),
+    "runs": ("fednet.commands.runs", "Look at runs: list, show, export, verify."),
     "simulate": ("fednet.commands.simulate", "Attacks against aggregation rules, on one machine."),
     "split": ("fednet.commands.split", "Split a data set into hospitals and the server's unseen test set."),
     "train-local": (

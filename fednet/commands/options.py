@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from fednet.commands.logs import LEVELS
 from fednet.config import TrainingSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,6 +58,24 @@ compress_option = click.option(
 pre_option = click.option(
     "--pre", multiple=True, help="Before the rule: nnm, bucketing, norm-clipping or arc; repeatable, in order."
 )
+
+
+def log_options(function: F) -> F:
+    """Add --log-level, --log-format and --verbose."""
+    options = (
+        click.option("--log-level", type=click.Choice(LEVELS), help="Log from here on (default: warning; json: info)."),
+        click.option(
+            "--log-format",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            show_default=True,
+            help="json: one document a line on stderr, with everything that is shown.",
+        ),
+        click.option("--verbose", is_flag=True, help="Log every connection: --log-level info."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 def model_options(function: F) -> F:

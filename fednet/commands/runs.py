@@ -133,6 +133,7 @@ def _summary(found: RunHistory) -> dict[str, Any]:
         "begun": found.begun.isoformat(timespec="seconds"),
         "software": found.software,
         "standing": found.standing.value,
+        "ending": found.ending,
         "rounds_done": len(found.rounds),
         "rounds": found.settings.rounds,
         "workers": found.settings.workers,
@@ -145,6 +146,7 @@ def _summary(found: RunHistory) -> dict[str, Any]:
 
 def _print_run(found: RunHistory) -> None:
     from fednet.reporting.console import rejections
+    from fednet.storage.history import Standing
 
     settings = found.settings
     click.echo(f"{found.folder}: run {found.run}, begun {found.begun:%Y-%m-%d %H:%M} UTC by {found.software}")
@@ -152,6 +154,7 @@ def _print_run(found: RunHistory) -> None:
         f"{settings.model} at {settings.image_size} px, {settings.workers} workers, {settings.recipe_name} "
         f"(f = {settings.byzantine}), seed {settings.seed}; {found.standing.value} after "
         f"{len(found.rounds)} of {settings.rounds} rounds"
+        + (f" ({found.ending})" if found.standing is Standing.STOPPED else "")
     )
     _print_table(
         ("round", "accuracy", "macro F1", "loss", "counted", "seconds"),

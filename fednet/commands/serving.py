@@ -11,22 +11,24 @@ from pathlib import Path
 
 import torch
 
-from fednet import __version__
 from fednet.aggregation.team import Team
 from fednet.commands import wiring
 from fednet.config import RunId, RunSettings
 from fednet.coordinator.aggregator import TrustIn, help_aggregate
 from fednet.coordinator.crew import dismiss, join_team
-from fednet.coordinator.record import RunRecord
+from fednet.coordinator.record import Retention, RunRecord, checkpoint_name
 from fednet.coordinator.service import Coordinator, Judge
 from fednet.errors import BadInput
-from fednet.reporting.console import RunConsole
+from fednet.reporting.reporter import RunReporter
+from fednet.reporting.status import StatusFile
 from fednet.security.authority import open_or_create_authority
 from fednet.security.contexts import coordinator_context
 from fednet.security.enrolment import Enroller
 from fednet.security.loopback import LoopbackGrant
+from fednet.security.signing import RecordSigner
 from fednet.security.tokens import TokenLedger
 from fednet.storage.store import RunStore, has_run
+from fednet.storage.sweep import sweep
 from fednet.tensors import Manifest, digest_of, pack
 from fednet.transport.admission import Admission
 from fednet.transport.capacity import allow_workers
@@ -55,9 +57,10 @@ class ServingOptions:
     per_address: int
     resume: bool
     needs_root: bool  # the aggregation asks for a root of trust
+    retention: Retention
 
 
-def serve_run(settings: RunSettings, options: ServingOptions, console: RunConsole) -> None:
+def serve_run(settings: RunSettings, options: ServingOptions, console: RunReporter) -> None:
     """Serve a run, new or resumed, until it has finished. Raises `BadInput` before anything is written.
 
     Of several processes under torchrun the first serves, the others help it aggregate.
@@ -75,7 +78,7 @@ def serve_run(settings: RunSettings, options: ServingOptions, console: RunConsol
 
 
 def _serve_first(
-    settings: RunSettings, options: ServingOptions, console: RunConsole, device: torch.device, team: Team
+    settings: RunSettings, options: ServingOptions, console: RunReporter, device: torch.device, team: Team
 ) -> None:
     _check_folder(options)
     network = wiring.new_model(
@@ -114,7 +117,7 @@ def _serve_first(
 
 
 def _root_of_trust(
-    settings: RunSettings, options: ServingOptions, manifest: Manifest, device: torch.device, console: RunConsole
+    settings: RunSettings, options: ServingOptions, manifest: Manifest, device: torch.device, console: RunReporter
 ) -> TrustIn:
     folder = options.data / "root"
     if not folder.is_dir():
@@ -145,7 +148,7 @@ def _check_folder(options: ServingOptions) -> None:
 async def _serve(
     settings: RunSettings,
     options: ServingOptions,
-    console: RunConsole,
+    console: RunReporter,
     listener: Listener,
     address: tuple[str, int],
     store: RunStore,
@@ -156,28 +159,40 @@ async def _serve(
     trust_in: TrustIn | None,
     team: Team,
 ) -> None:
+    now = datetime.now(UTC)
+    authority = open_or_create_authority(options.certs, now=now)
+    authority.ensure_coordinator(_certified_hosts(options), now=now)
     writer = wiring.CheckpointWriter(settings, manifest)
+    run = _run_to_resume(store, settings) if options.resume else RunId(secrets.token_hex(8))
+    record = RunRecord(
+        run=run,
+        settings=settings,
+        store=store,
+        save=writer.save,
+        signer=RecordSigner(options.certs),
+        software=wiring.software(),
+        retention=options.retention,
+    )
     if options.resume:
-        run, flat = _resume(store, settings, writer, console)
+        flat = _resume(store, record, writer, options, console)
     else:
-        run = _begin(store, settings, writer, manifest, flat)
+        record.begin(flat, manifest=manifest.digest)
     coordinator = Coordinator(
         run=run,
         settings=settings,
         manifest=manifest,
         model=flat,
         store=store,
-        record=RunRecord(run=run, settings=settings, store=store, save=writer.save),
+        record=record,
         judge=judge,
         reporter=console,
         device=device,
         grace_s=options.grace_s,
         trust_in=trust_in,
         team=team,
+        keeps_updates=options.retention.updates,
+        show_status=StatusFile(options.folder).show,
     )
-    now = datetime.now(UTC)
-    authority = open_or_create_authority(options.certs, now=now)
-    authority.ensure_coordinator(_certified_hosts(options), now=now)
     grant = LoopbackGrant(options.certs, port=address[1], authority_der=authority.certificate_der)
     coordinator.enroller = Enroller(authority, TokenLedger(options.certs), [grant])
     listener.serve_with(coordinator_context(options.certs), coordinator.serve_peer)
@@ -192,18 +207,7 @@ async def _serve(
         grant.remove()
 
 
-def _begin(
-    store: RunStore, settings: RunSettings, writer: wiring.CheckpointWriter, manifest: Manifest, flat: torch.Tensor
-) -> RunId:
-    run = RunId(secrets.token_hex(8))
-    writer.save(_checkpoint(store, 0), flat, {"run": run, "round": 0})
-    store.begin(run, settings, manifest=manifest.digest, software=f"fednet {__version__}")
-    return run
-
-
-def _resume(
-    store: RunStore, settings: RunSettings, writer: wiring.CheckpointWriter, console: RunConsole
-) -> tuple[RunId, torch.Tensor]:
+def _run_to_resume(store: RunStore, settings: RunSettings) -> RunId:
     run, before, _ = store.run()
     # more rounds may be asked for, and an operator may shut somebody out, or let him in again
     differences = settings.differences(
@@ -216,16 +220,22 @@ def _resume(
     )
     if differences:
         raise BadInput(f"--resume of {store.folder}", found="; ".join(differences), expected="the run's own settings")
-    committed = store.rounds()
-    flat, _ = writer.load(_checkpoint(store, len(committed)))
+    return run
+
+
+def _resume(
+    store: RunStore, record: RunRecord, writer: wiring.CheckpointWriter, options: ServingOptions, console: RunReporter
+) -> torch.Tensor:
+    """Return the model to go on from; says what the folder lacks, and clears what a crash left over."""
+    for missing in sweep(store, keeps_updates=options.retention.updates):
+        console.notice(f"Warning: {missing}")
+    committed = record.rounds
+    flat, _ = writer.load(store.folder / "checkpoints" / checkpoint_name(len(committed)))
     if committed and digest_of(flat) != committed[-1].model_sha256:
         raise BadInput(committed[-1].checkpoint, found="not the model that its round committed")
-    console.notice(f"resuming run {run} after round {len(committed)} of {settings.rounds}")
-    return run, flat
-
-
-def _checkpoint(store: RunStore, number: int) -> Path:
-    return store.folder / "checkpoints" / f"round-{number:04d}.pth"
+    record.resume(flat)
+    console.notice(f"resuming {store.folder} after round {len(committed)}")
+    return flat
 
 
 def _certified_hosts(options: ServingOptions) -> list[str]:

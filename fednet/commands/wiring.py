@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 from torch import nn
 
 from data.classes import CLASSES
 from data.images import ScanSet, load_folder
 from data.loaders import ScanLoader
+from fednet import __version__
 from fednet.aggregation.strategy import Trust
 from fednet.config import RunSettings, derived_seed
 from fednet.errors import ModelError
@@ -26,6 +29,16 @@ from models.pretrained import Pretrained, start_from
 from models.registry import build
 
 Notice = Callable[[str], None]
+
+
+def software() -> dict[str, str]:
+    """Return the versions of what decides a run's numbers."""
+    return {
+        "fednet": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }
 
 
 def load_scans(folder: Path, *, image_size: int, max_bad_files: float, notice: Notice) -> ScanSet:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import click
 
 from fednet.commands.logs import start_logging
-from fednet.commands.options import certs_option, device_option, max_bad_files_option
+from fednet.commands.options import certs_option, device_option, log_options, max_bad_files_option
 from fednet.config import DEFAULT_HOST, DEFAULT_PORT, RunSettings, WorkerConsent, WorkerName, worker_name
 from fednet.errors import BadInput, ConnectionLost, CredentialError, FednetError, Refused
 from fednet.protocol.states import State
 
 if TYPE_CHECKING:
-    from fednet.reporting.console import WorkerConsole
+    from fednet.reporting.reporter import WorkerReporter
     from fednet.security.enrolment import Credentials
     from fednet.security.tokens import JoinToken
     from fednet.transport.link import Link
@@ -54,7 +54,7 @@ def command() -> None:
     metavar="NAME[:KEY=NUMBER,...]",
     help="For demonstrations: send poisoned updates (sign-flip, scaling, noise, zero, nan, inf, free-rider, bn-stats).",
 )
-@click.option("--verbose", is_flag=True, help="Log more.")
+@log_options
 def join(
     data: Path,
     worker_id: str | None,
@@ -72,13 +72,17 @@ def join(
     retry_for: float,
     attack: str | None,
     verbose: bool,
+    log_level: str,
+    log_format: str,
 ) -> None:
     """Join, train on --data when asked, save client_ID.pth, send the update, repeat. No scan leaves this machine."""
     from data.images import files_of
+    from fednet.reporting.console import WorkerConsole
+    from fednet.reporting.log_lines import LogReporter
     from fednet.security.tokens import decode_token
     from fednet.worker.device import device_from
 
-    start_logging(verbose=verbose)
+    start_logging(level=log_level, form=log_format, verbose=verbose)
     chosen = device_from(device)
     next(files_of(data), None)  # a wrong folder shows before anything is asked of the coordinator
     given = decode_token(token) if token else None
@@ -98,6 +102,7 @@ def join(
             consent=WorkerConsent(model=model, max_local_epochs=max_epochs, max_learning_rate=max_lr),
             retry_for_s=retry_for,
             attack=attack,
+            console=LogReporter() if log_format == "json" else WorkerConsole(),
         )
     )
 
@@ -202,12 +207,15 @@ async def _join(
     consent: WorkerConsent,
     retry_for_s: float,
     attack: str | None,
+    console: WorkerReporter,
 ) -> None:
-    from fednet.reporting.console import WorkerConsole
+    from fednet.security.authority import read_certificate
+    from fednet.security.signing import SignatureCheck
     from fednet.simulate.attacks.tamper import tamper_named
+    from fednet.storage.journal import Journal
+    from fednet.worker.record_log import RecordLog
     from fednet.worker.service import Worker
 
-    console = WorkerConsole()
     tamper = tamper_named(attack, seed=0) if attack else None
     if tamper is not None:
         console.notice(f"this worker is malicious: {attack}")
@@ -225,9 +233,14 @@ async def _join(
             tamper=tamper,
         )
 
+    def open_log(run: str, worker: str) -> RecordLog:
+        check = SignatureCheck(read_certificate(door.credentials.authority_path))
+        return RecordLog(Journal(save.with_suffix(".audit.jsonl")), run=run, worker=worker, check_signature=check)
+
     worker = Worker(
         connect=door.connect,
         open_workshop=open_workshop,
+        open_log=open_log,
         consent=consent,
         reporter=console,
         retry_for_s=retry_for_s,
@@ -261,7 +274,7 @@ def _open_workshop(
     save: Path,
     device_name: str,
     max_bad_files: float,
-    console: WorkerConsole,
+    console: WorkerReporter,
     tamper: Tamper | None,
 ) -> Workshop:
     import torch

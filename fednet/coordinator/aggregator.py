@@ -51,7 +51,9 @@ class Combined:
                     "samples": delivered[verdict.worker].samples,
                     "train_s": delivered[verdict.worker].train_s,
                     "loss": delivered[verdict.worker].loss,
+                    "arrived_s": delivered[verdict.worker].arrived_s,
                     "sha256": delivered[verdict.worker].sha256,
+                    "fingerprint": delivered[verdict.worker].fingerprint,
                 }
                 for verdict in self.outcome.verdicts
             ],

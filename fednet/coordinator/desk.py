@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +14,26 @@ import torch
 from fednet.compression.forms import PLAIN, form_named
 from fednet.config import RunId, RunSettings, WorkerName
 from fednet.coordinator.round import Event, Rounds, UpdateStored
-from fednet.errors import RemoteProtocolError, StorageError
+from fednet.errors import RemoteProtocolError, StorageError, SyncFailed
+from fednet.protocol import limits
 from fednet.protocol.chunks import window_for
-from fednet.protocol.messages import UpdateOffered
+from fednet.protocol.messages import Ready, UpdateOffered
 from fednet.reporting.reporter import WorkerView
-from fednet.storage.spool import SpoolFile, clear_spool, read_spooled, require_room
-from fednet.storage.store import RunStore
+from fednet.storage import disk
+from fednet.storage.spool import (
+    DECODED,
+    SpoolFile,
+    digest_of_file,
+    read_spooled,
+    require_room,
+    spool_folder,
+    spool_path,
+)
+from fednet.storage.store import RoundUnderWay, RunStore, StoredUpdate
 from fednet.tensors import Manifest, bytes_of
 from fednet.transport.intake import Intake
+
+log = logging.getLogger("fednet.coordinator")
 
 
 @dataclass(frozen=True)
@@ -36,11 +50,13 @@ class ModelOffer:
 class DeliveredUpdate:
     """What is known of a durable update."""
 
-    path: Path
-    sha256: str
+    path: Path  # of its flat buffer
+    sha256: str  # as it travelled
     samples: int
     train_s: float
     loss: float
+    arrived_s: float  # after the round began
+    fingerprint: str  # SHA-256 of the worker's certificate, hex
 
 
 @dataclass
@@ -48,6 +64,7 @@ class IncomingUpdate:
     """An update on its way: its file, and how far it has come over however many connections."""
 
     offered: UpdateOffered
+    fingerprint: str
     file: SpoolFile
     intake: Intake
     durable: asyncio.Task[None] | None = None  # at work once all of it has come; outlives the connection
@@ -65,8 +82,12 @@ class Desk:
         rounds: Rounds,
         store: RunStore,
         computing: Executor,
+        keeps_updates: bool = False,
     ) -> None:
-        """`computing` is the one thread for work on models: a decoded update is whole in memory."""
+        """`computing` is the one thread for work on models: a decoded update is whole in memory.
+
+        With `keeps_updates` a committed round's updates stay on disk, as they travelled.
+        """
         self.run = run
         self.settings = settings
         self.manifest = manifest
@@ -81,6 +102,7 @@ class Desk:
         self._store = store
         self._incoming: dict[WorkerName, IncomingUpdate] = {}
         self._computing = computing
+        self._keeps_updates = keeps_updates
 
     def now(self) -> float:
         """Return the run's one clock, in seconds."""
@@ -92,35 +114,92 @@ class Desk:
         number = self.rounds.round_number
         require_room(self._store.folder, copies * self.manifest.total_bytes, purpose=f"round {number}")
 
-    def begin_round(self, offer: ModelOffer) -> None:
-        """Offer a new model and take updates for it."""
-        self.end_round()
-        self.offer = offer
+    def recovered(self, under_way: RoundUnderWay) -> dict[WorkerName, DeliveredUpdate]:
+        """Return an unfinished round's updates that are on disk as their rows say; the others' rows are dropped.
 
-    def end_round(self) -> None:
-        """Forget the round's updates; its spool is removed."""
+        Raises `StorageError`. Works on files and models: not on the event loop.
+        """
+        found = {}
+        for update in under_way.updates:
+            path = spool_path(self._store.folder, under_way.round, update.worker)
+            try:
+                flat = self._flat(path, update)
+            except (StorageError, RemoteProtocolError) as exc:
+                log.warning(
+                    "round %d: %s's update is recorded, but %s: asking again", under_way.round, update.worker, exc
+                )
+                self._store.update_lost(under_way.round, update.worker)
+                continue
+            found[update.worker] = DeliveredUpdate(
+                path=flat,
+                sha256=update.sha256,
+                samples=update.samples,
+                train_s=update.train_s,
+                loss=update.loss,
+                arrived_s=update.arrived_s,
+                fingerprint=update.fingerprint,
+            )
+        return found
+
+    def _flat(self, path: Path, update: StoredUpdate) -> Path:
+        if digest_of_file(path) != update.sha256:
+            raise StorageError(f"{path} is not what was received")
+        return path if self.update_form == PLAIN else self._decoded(path, update.nbytes)
+
+    def begin_round(self, offer: ModelOffer, delivered: Mapping[WorkerName, DeliveredUpdate]) -> None:
+        """Offer a model and take updates for it; `delivered` are there already."""
+        self.leave_round()
+        self.offer = offer
+        self.delivered.update(delivered)
+
+    def leave_round(self) -> None:
+        """Take no more updates; those that are durable stay on disk."""
         for worker in list(self._incoming):
             self._forget(worker)
         self.delivered.clear()
-        if self.offer is not None:
-            clear_spool(self._spool_folder(self.offer.round))
-            self.offer = None
+        self.offer = None
 
-    def incoming(self, worker: WorkerName, offered: UpdateOffered) -> IncomingUpdate:
+    def end_round(self) -> None:
+        """Leave a committed round: what is on disk of its updates has done its part."""
+        assert self.offer is not None, "a round that ends has been offered"
+        folder = spool_folder(self._store.folder, self.offer.round)
+        kept = {f"{worker}.update" for worker in self.delivered}
+        self.leave_round()
+        if not self._keeps_updates:
+            disk.remove_folder(folder)
+            return
+        for path in folder.iterdir():
+            if path.name not in kept:
+                disk.unlink(path)
+
+    def incoming(self, worker: WorkerName, offered: UpdateOffered, *, fingerprint: str) -> IncomingUpdate:
         """Return the place of an offered update; the same update goes on where an earlier connection stopped.
 
-        Raises `DiskFull` when there is no room for it.
+        `fingerprint` is its sender's. Raises `DiskFull` when there is no room for it.
         """
         known = self._incoming.get(worker)
         if known is not None and known.offered.sha256 == offered.sha256:
             return known
         self._forget(worker)
-        path = self._spool_folder(offered.round) / f"{worker}.update"
-        path.unlink(missing_ok=True)
+        path = spool_path(self._store.folder, offered.round, worker)
+        disk.unlink(path)
         file = SpoolFile(path, offered.nbytes)
-        incoming = IncomingUpdate(offered, file, Intake(file, nbytes=offered.nbytes, sha256=offered.sha256))
+        incoming = IncomingUpdate(
+            offered, fingerprint, file, Intake(file, nbytes=offered.nbytes, sha256=offered.sha256)
+        )
         self._incoming[worker] = incoming
         return incoming
+
+    def headers_after(self, round_number: int) -> list[bytes]:
+        """Return the next headers of the run's chain, as many as one message takes."""
+        return self._store.headers_after(round_number, most=limits.MAX_RECORDS)
+
+    async def worker_ready(self, worker: WorkerName, ready: Ready, *, fingerprint: str) -> None:
+        """Remember a worker that is about to take part."""
+        await asyncio.to_thread(
+            self._store.worker_seen, worker, fingerprint=fingerprint, samples=ready.samples, device=ready.device
+        )
+        self.views[worker] = WorkerView(name=worker, samples=ready.samples, device=ready.device)
 
     async def keep(self, worker: WorkerName, incoming: IncomingUpdate) -> None:
         """Make a verified update durable and remember it; it counts from here on, whatever becomes of the connection.
@@ -133,18 +212,30 @@ class Desk:
         await asyncio.shield(incoming.durable)
 
     def storage_failed(self, worker: WorkerName, incoming: IncomingUpdate | None, exc: StorageError) -> None:
-        """End the run, unless what could not be stored is not wanted any more: its round has closed."""
-        if incoming is None or self._is_wanted(worker, incoming):
+        """End the run, unless what could not be stored is not wanted any more: its round has closed.
+
+        A disk that loses what it took ends it always.
+        """
+        if incoming is None or isinstance(exc, SyncFailed) or self._is_wanted(worker, incoming):
             self.events.put_nowait(exc)
 
     async def _make_durable(self, worker: WorkerName, incoming: IncomingUpdate) -> None:
-        offered = incoming.offered
+        offered, offer = incoming.offered, self.offer
         try:
             path = await self._on_disk(incoming)
             if self._is_wanted(worker, incoming):
-                await asyncio.to_thread(
-                    self._store.update_stored, offered.round, worker, sha256=offered.sha256, samples=offered.samples
+                assert offer is not None, "a wanted update has its round"
+                stored = StoredUpdate(
+                    worker=worker,
+                    sha256=offered.sha256,
+                    nbytes=offered.nbytes,
+                    samples=offered.samples,
+                    train_s=offered.train_s,
+                    loss=offered.loss,
+                    arrived_s=self.now() - offer.began_s,
+                    fingerprint=incoming.fingerprint,
                 )
+                await asyncio.to_thread(self._store.update_stored, offered.round, stored)
         except StorageError as exc:
             self.storage_failed(worker, incoming, exc)
             raise
@@ -153,34 +244,36 @@ class Desk:
                 self._forget(worker)
             raise
         if not self._is_wanted(worker, incoming):
-            path.unlink(missing_ok=True)  # the round closed while the disk was busy
-            return
-        if path != incoming.file.path:
-            incoming.file.path.unlink(missing_ok=True)
+            return  # the round closed while the disk was busy
         self._incoming.pop(worker).file.close()
         self.delivered[worker] = DeliveredUpdate(
             path=path,
-            sha256=offered.sha256,
-            samples=offered.samples,
-            train_s=offered.train_s,
-            loss=offered.loss,
+            sha256=stored.sha256,
+            samples=stored.samples,
+            train_s=stored.train_s,
+            loss=stored.loss,
+            arrived_s=stored.arrived_s,
+            fingerprint=stored.fingerprint,
         )
         self.events.put_nowait(UpdateStored(worker, offered.round))
 
     async def _on_disk(self, incoming: IncomingUpdate) -> Path:
-        if self.update_form == PLAIN:
-            await asyncio.to_thread(incoming.file.sync)
-            return incoming.file.path
-        return await asyncio.get_running_loop().run_in_executor(self._computing, self._decoded, incoming.file)
+        """Make the update durable as it travelled; return where its flat buffer lies."""
+        file, path = incoming.file, incoming.file.path
+        if self.update_form != PLAIN:
+            loop = asyncio.get_running_loop()
+            path = await loop.run_in_executor(self._computing, self._decoded, file.path, file.nbytes)
+        await asyncio.to_thread(file.sync)
+        return path
 
-    def _decoded(self, received: SpoolFile) -> Path:
-        data = torch.empty(received.nbytes, dtype=torch.uint8)
-        read_spooled(received.path, data, offset=0)
+    def _decoded(self, received: Path, nbytes: int) -> Path:
+        """Write an update's flat buffer beside what was received; lost in a crash, it is decoded again."""
+        data = torch.empty(nbytes, dtype=torch.uint8)
+        read_spooled(received, data, offset=0)
         flat = self.update_form.decoded(data, self.manifest)
-        file = SpoolFile(received.path.with_suffix(".decoded"), flat.numel())
+        file = SpoolFile(received.with_suffix(DECODED), flat.numel())
         try:
             file.write(0, bytes_of(flat))
-            file.sync()
         finally:
             file.close()
         return file.path
@@ -191,6 +284,3 @@ class Desk:
     def _forget(self, worker: WorkerName) -> None:
         if worker in self._incoming:
             self._incoming.pop(worker).file.close()
-
-    def _spool_folder(self, round_number: int) -> Path:
-        return self._store.folder / "spool" / f"round-{round_number:04d}"

@@ -1,23 +1,38 @@
-"""What a run leaves behind: a checkpoint and a row for each round, `best.pth`, `final.pth`, `history.json`."""
+"""What a run leaves behind: a checkpoint, a row and a signed record of each round, `best.pth`, `history.json`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from fednet.aggregation.reputation import Standing, standings, suspects
+from fednet.audit import merkle
+from fednet.audit.own_chain import Shown
+from fednet.audit.record import NOTHING_BEFORE, SignedRecord, canonical, make_header
 from fednet.config import RunId, RunSettings, WorkerName
+from fednet.storage import disk
 from fednet.storage.atomic import publish, write_json
-from fednet.storage.store import CommittedRound, RunStore
+from fednet.storage.store import CommittedRound, RunStore, document_text
 from fednet.tensors import digest_of
 
 SaveModel = Callable[[Path, torch.Tensor, dict[str, Any]], None]
 """Writes a flat model (uint8) as a checkpoint, atomically; the dict holds `round` and `run`."""
+
+_CHOSEN_METRICS = ("accuracy", "macro_f1", "loss")
+
+
+class Signer(Protocol):
+    """Signs records as the coordinator (fednet.security.signing)."""
+
+    certificate_der: bytes
+
+    def sign(self, header: bytes) -> bytes:
+        """Return the signature of a header, DER."""
 
 
 @dataclass
@@ -32,16 +47,59 @@ class Timings:
     round: float = 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Retention:
+    """What stays on disk of rounds that are over: the best round's checkpoint does always."""
+
+    checkpoints: int = 0  # of the last so many rounds; 0: of all
+    updates: bool = False
+
+
 class RunRecord:
     """Writes a run's rounds. The database row is the commit point: files come before it, copies of them after."""
 
-    def __init__(self, *, run: RunId, settings: RunSettings, store: RunStore, save: SaveModel) -> None:
+    def __init__(
+        self,
+        *,
+        run: RunId,
+        settings: RunSettings,
+        store: RunStore,
+        save: SaveModel,
+        signer: Signer,
+        software: Mapping[str, str],
+        retention: Retention | None = None,
+    ) -> None:
+        """`software`: name -> version of what decides the numbers."""
         self._run = run
         self._settings = settings
         self._store = store
         self._save = save
+        self._signer = signer
+        self._software = dict(software)
+        self._retention = retention or Retention()
         self._folder = store.folder
-        self._verdicts: list[list[dict[str, Any]]] = [each.document["updates"] for each in store.rounds()]
+        self._rounds: list[CommittedRound] = store.rounds()
+        self._show(next(iter(store.records()[-1:]), None))
+
+    @property
+    def rounds(self) -> list[CommittedRound]:
+        """All committed rounds, first to last."""
+        return list(self._rounds)
+
+    def begin(self, model: torch.Tensor, *, manifest: str) -> None:
+        """Make the run exist, with the model (uint8 flat) that it starts from as checkpoint 0."""
+        self._save(self._folder / "checkpoints" / checkpoint_name(0), model, {"round": 0, "run": self._run})
+        first = self._signed(0, digest_of(model), digest_of(model), document={}, facts={"manifest": manifest})
+        software = f"fednet {self._software['fednet']}"
+        self._store.begin(self._run, self._settings, first, manifest=manifest, software=software)
+        self._show(first)
+
+    def resume(self, model: torch.Tensor) -> None:
+        """Go on with a run under these settings; one from before there were chains gets the beginning of one."""
+        number, digest = len(self._rounds), digest_of(model)
+        first = None if self._chain_end else self._signed(number, digest, digest, document={}, facts={})
+        self._store.resume(self._settings, first)
+        self._show(self._chain_end or first)
 
     def commit(
         self, document: dict[str, Any], model: torch.Tensor, timings: Timings, *, round_began: float
@@ -52,30 +110,53 @@ class RunRecord:
         """
         began = time.perf_counter()
         number: int = document["round"]
-        checkpoint = f"round-{number:04d}.pth"
+        checkpoint = checkpoint_name(number)
         self._save(self._folder / "checkpoints" / checkpoint, model, {"round": number, "run": self._run})
         digest = digest_of(model)
         now = time.perf_counter()
         timings.commit, timings.round = now - began, now - round_began
         document = document | {"model_sha256": digest, "seconds": asdict(timings)}
-        self._store.commit(CommittedRound(round=number, checkpoint=checkpoint, model_sha256=digest, document=document))
-        self._verdicts.append(document["updates"])
+        record = self._record_of(document)
+        committed = CommittedRound(round=number, checkpoint=checkpoint, model_sha256=digest, document=document)
+        self._store.commit(committed, record)
+        self._rounds.append(committed)
+        self._show(record)
         self.publish()
         return document
 
     def publish(self) -> None:
         """Write what follows from the committed rounds: `history.json`, and `best.pth` by validation alone."""
-        rounds = self._store.rounds()
-        best = max(rounds, key=_validation_rank)
+        if not self._rounds:
+            return
+        best = max(self._rounds, key=_validation_rank)
         publish(self._folder / "checkpoints" / best.checkpoint, self._folder / "best.pth")
         history = {
             "run": self._run,
             "settings": self._settings.to_dict(),
             "best_round": best.round,
             "standings": [asdict(each) for each in self._standings()],
-            "rounds": [committed.document for committed in rounds],
+            "rounds": [committed.document for committed in self._rounds],
         }
         write_json(self._folder / "history.json", history)
+        self._drop_checkpoints(best.round)
+
+    def shown_to(self, worker: WorkerName) -> Shown:
+        """Return the last record as this worker may see it."""
+        record, position = self._chain_end, self._positions.get(worker)
+        assert record is not None, "a run begins with a record"
+        return Shown(
+            header=record.header,
+            signature=record.signature,
+            certificate=record.certificate,
+            entry=b"" if position is None else record.entries[position],
+            position=position or 0,
+            path=b"" if position is None else self._tree.path(position),
+        )
+
+    def last_update_of(self, worker: WorkerName) -> dict[str, Any] | None:
+        """Return what the last committed round says of this worker's update; None: it had none in time."""
+        position = self._positions.get(worker)
+        return None if position is None else self._rounds[-1].document["updates"][position]
 
     def suspects(self) -> list[Standing]:
         """Return who was rejected too often of late: as often as quarantine asks for, or else always."""
@@ -95,14 +176,90 @@ class RunRecord:
             for each in self.suspects()[: self._settings.byzantine]
         }
 
-    def _standings(self) -> list[Standing]:
-        """Return how each worker fared over all committed rounds."""
-        return standings(self._verdicts, window=self._settings.reputation_window)
-
     def finish(self) -> None:
         """Publish the last round's model as `final.pth`."""
-        last = self._store.rounds()[-1].checkpoint
-        publish(self._folder / "checkpoints" / last, self._folder / "final.pth")
+        publish(self._folder / "checkpoints" / self._rounds[-1].checkpoint, self._folder / "final.pth")
+
+    def _standings(self) -> list[Standing]:
+        """Return how each worker fared over all committed rounds."""
+        verdicts = [each.document["updates"] for each in self._rounds]
+        return standings(verdicts, window=self._settings.reputation_window)
+
+    def _show(self, record: SignedRecord | None) -> None:
+        self._chain_end = record
+        self._tree = merkle.Tree(record.entries if record else ())
+        updates = self._rounds[-1].document["updates"] if record and record.entries else ()
+        self._positions = {update["worker"]: position for position, update in enumerate(updates)}
+
+    def _record_of(self, document: dict[str, Any]) -> SignedRecord:
+        test = document.get("test") or {}
+        return self._signed(
+            document["round"],
+            self._rounds[-1].model_sha256 if self._rounds else self._first_model(),
+            document["model_sha256"],
+            document=document,
+            facts={
+                "aggregator": self._settings.recipe_name,
+                "byzantine": document["byzantine"],
+                "test": {name: test[name] for name in _CHOSEN_METRICS if name in test},
+            },
+        )
+
+    def _first_model(self) -> str:
+        assert self._chain_end is not None, "a run begins with a record"
+        return str(self._chain_end.fields["model_after"])
+
+    def _signed(
+        self, number: int, before: str, after: str, *, document: dict[str, Any], facts: dict[str, Any]
+    ) -> SignedRecord:
+        entries = tuple(canonical(entry_of(update)) for update in document.get("updates", ()))
+        header = make_header(
+            run=self._run,
+            round_number=number,
+            previous=self._chain_end.digest if self._chain_end else NOTHING_BEFORE,
+            entries=entries,
+            model_before=before,
+            model_after=after,
+            document=document_text(document),
+            settings=self._settings.to_dict(),
+            facts=facts | {"software": self._software, "signed_s": round(time.time(), 3)},
+        )
+        return SignedRecord(
+            header=header,
+            entries=entries,
+            signature=self._signer.sign(header),
+            certificate=self._signer.certificate_der,
+        )
+
+    def _drop_checkpoints(self, best: int) -> None:
+        """Remove checkpoints that are not kept: their rows say so first, so that no row ever misses its file."""
+        keeps = self._retention.checkpoints
+        for index, each in enumerate(self._rounds[:-keeps] if keeps else ()):
+            if each.checkpoint and each.round != best:
+                self._store.checkpoint_dropped(each.round)
+                disk.unlink(self._folder / "checkpoints" / each.checkpoint)
+                self._rounds[index] = CommittedRound(
+                    round=each.round, checkpoint="", model_sha256=each.model_sha256, document=each.document
+                )
+
+
+def checkpoint_name(number: int) -> str:
+    """Return the file name of a round's checkpoint."""
+    return f"round-{number:04d}.pth"
+
+
+def entry_of(update: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a record says of one update, from the round's document."""
+    return {
+        "worker": update["worker"],
+        "certificate": update["fingerprint"],
+        "update_sha256": update["sha256"],
+        "samples": update["samples"],
+        "score": update["score"],
+        "selected": update["selected"],
+        "weight": update["weight"],
+        "reason": update["reason"],
+    }
 
 
 def _validation_rank(committed: CommittedRound) -> tuple[float, float, int]:

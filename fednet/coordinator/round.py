@@ -1,6 +1,8 @@
 """The run's rounds as a pure state machine: events and the time in, commands out; no clock, socket or file.
 
 waiting for workers -> distributing -> collecting -> aggregating -> evaluating -> committed -> waiting for workers ...
+A process that takes over in the middle of a round (`RoundRecovered`) goes on with the updates that are durable; the
+deadline begins anew, because the workers could not deliver while nobody listened.
 A round closes when every worker that can still be expected has delivered, or at the deadline with at least the
 quorum. Below quorum it keeps its number and the updates it has, and after its patience the run parks.
 """
@@ -122,6 +124,14 @@ class StopRequested:
 
 
 @dataclass(frozen=True)
+class RoundRecovered:
+    """An earlier process had begun the round that is next; these workers' updates are durable still."""
+
+    cohort: frozenset[WorkerName]
+    delivered: frozenset[WorkerName]
+
+
+@dataclass(frozen=True)
 class TimePassed:
     """`wake_at` was reached."""
 
@@ -137,6 +147,7 @@ Event = (
     | ModelEvaluated
     | RoundCommitted
     | StopRequested
+    | RoundRecovered
     | TimePassed
 )
 
@@ -217,6 +228,7 @@ class Rounds:
         self.connected: set[WorkerName] = set()
         self._lost: dict[WorkerName, float] = dict.fromkeys(known_workers, now)
         self._cohort: set[WorkerName] = set()
+        self._recovered: RoundRecovered | None = None
         self._has_model: set[WorkerName] = set()
         self._delivered: set[WorkerName] = set()
         self._phase_began = now
@@ -228,6 +240,11 @@ class Rounds:
     def is_over(self) -> bool:
         """Whether the run has finished or parked."""
         return self.phase in (Phase.FINISHED, Phase.PARKED)
+
+    @property
+    def cohort(self) -> frozenset[WorkerName]:
+        """Who was asked for an update of this round."""
+        return frozenset(self._cohort)
 
     @property
     def delivered(self) -> frozenset[WorkerName]:
@@ -295,6 +312,9 @@ class Rounds:
                 self._given_up = reason
             case StopRequested(reason):
                 self._stopping = reason
+            case RoundRecovered() if self.phase is Phase.WAITING:
+                self._recovered = event
+                self._lost = dict.fromkeys(event.cohort - self.connected, now) | self._lost
         return []
 
     def _include(self, worker: WorkerName) -> list[Command]:
@@ -323,7 +343,7 @@ class Rounds:
     def _turn_while_waiting(self, now: float) -> Turn | None:
         if self._stopping:
             return Turn.GIVEN_UP
-        if len(self.connected) >= self._settings.workers:
+        if self._recovered or len(self.connected) >= self._settings.workers:
             return Turn.COHORT_COMPLETE
         if self._is_fresh:
             return None
@@ -344,7 +364,7 @@ class Rounds:
         if not has_quorum and now >= self._deadline + self._settings.patience_s:
             self._given_up = self._below_quorum(len(self._delivered), "delivered")
             return Turn.GIVEN_UP
-        if self.phase is Phase.DISTRIBUTING and self._cohort & self.connected <= self._has_model:
+        if self.phase is Phase.DISTRIBUTING and self._cohort & self.connected <= self._has_model | self._delivered:
             return Turn.MODEL_EVERYWHERE
         return None
 
@@ -370,10 +390,11 @@ class Rounds:
     def _begin_round(self, now: float) -> list[Command]:
         self._is_fresh = False
         self._phase_began, self._deadline = now, now + self._settings.deadline_s
-        self._cohort = set(self.connected)
-        self._has_model, self._delivered = set(), set()
-        number = self.round_number
-        return [StartRound(number), *(SendModel(worker, number) for worker in sorted(self._cohort))]
+        before, self._recovered = self._recovered, None
+        self._cohort = self.connected | (before.cohort if before else set())
+        self._has_model, self._delivered = set(), set(before.delivered if before else ())
+        number, asked = self.round_number, sorted(self.connected - self._delivered)
+        return [StartRound(number), *(SendModel(worker, number) for worker in asked)]
 
     def _expected(self, now: float) -> set[WorkerName]:
         return self.connected | {worker for worker, when in self._lost.items() if now < when + self._grace_s}

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
@@ -18,7 +19,8 @@ from fednet.aggregation.reputation import warning
 from fednet.aggregation.team import ALONE, Team
 from fednet.config import RunId, RunSettings, WorkerName
 from fednet.coordinator.aggregator import Combined, TrustIn, combine_updates, model_with
-from fednet.coordinator.desk import Desk, ModelOffer
+from fednet.coordinator.desk import DeliveredUpdate, Desk, ModelOffer
+from fednet.coordinator.laggards import laggards
 from fednet.coordinator.record import RunRecord, Timings
 from fednet.coordinator.round import (
     Aggregate,
@@ -32,18 +34,29 @@ from fednet.coordinator.round import (
     ParkRun,
     Phase,
     RoundCommitted,
+    RoundRecovered,
     Rounds,
     SendModel,
     StartRound,
     StopRequested,
     TimePassed,
     UpdatesAggregated,
+    UpdateStored,
+    WorkerJoined,
 )
 from fednet.coordinator.sessions import Session
-from fednet.errors import AggregationError, ConnectionLost, CredentialError, FednetError, RunParked, TooSlow
+from fednet.errors import (
+    AggregationError,
+    ConnectionLost,
+    CredentialError,
+    FednetError,
+    RunParked,
+    StorageError,
+    TooSlow,
+)
 from fednet.protocol import limits
 from fednet.protocol.messages import Enrolled, EnrolRequested, Hello, Message, Probe, Probed, RoundClosed, RunStatus
-from fednet.reporting.reporter import RunReporter
+from fednet.reporting.reporter import RunReporter, WorkerView
 from fednet.security.identity import Role, identity_of
 from fednet.storage.store import RunStore
 from fednet.tensors import Manifest, bytes_of, digest_of
@@ -74,6 +87,13 @@ class Listening(Protocol):
         """Go on until cancelled."""
 
 
+class ShowStatus(Protocol):
+    """Tells whoever watches over the process how it stands (reporting.status.StatusFile)."""
+
+    def __call__(self, text: str, *, phase: str, round_number: int, views: list[WorkerView]) -> None:
+        """Show it; runs in a thread."""
+
+
 Judge = Callable[[torch.Tensor], dict[str, Any]]
 """Evaluates a flat model (uint8) on the coordinator's own data: {"test": metrics, "validation": metrics}."""
 
@@ -96,10 +116,13 @@ class Coordinator:
         grace_s: float = GRACE_S,
         trust_in: TrustIn | None = None,
         team: Team = ALONE,
+        keeps_updates: bool = False,
+        show_status: ShowStatus | None = None,
     ) -> None:
         """`model` is the flat global model (uint8) that the next round starts from."""
+        self._show_status = show_status
         loop = asyncio.get_running_loop()
-        committed = store.rounds()
+        committed = record.rounds
         self._rounds = Rounds(
             settings,
             first_round=len(committed) + 1,
@@ -116,7 +139,10 @@ class Coordinator:
             rounds=self._rounds,
             store=store,
             computing=self._computing,
+            keeps_updates=keeps_updates,
         )
+        self._store = store
+        self._recovered: dict[WorkerName, DeliveredUpdate] = {}
         self._settings = settings
         self._manifest = manifest
         self._model = model
@@ -130,6 +156,7 @@ class Coordinator:
         self._sessions: dict[WorkerName, Session] = {}
         self._probing: set[WorkerName] = set()
         self._combined: Combined | None = None
+        self._absent: list[WorkerName] = []  # of the round's cohort, when it closed
         self._judgement: dict[str, Any] = {}
         self._timings = Timings()
         self._round_began = 0.0
@@ -144,23 +171,46 @@ class Coordinator:
 
         Raises `RunParked` when it stopped before its last round, `StorageError` when the disk is full.
         """
+        if not await self._recover():
+            return
         serving = asyncio.create_task(listener.serve())
         status = asyncio.create_task(self._keep_reporting())
         try:
-            if self._rounds.round_number > self._settings.rounds:
-                return
             await self._drive()
         except FednetError as exc:
-            await self._dismiss("parked" if isinstance(exc, RunParked) else "failed", str(exc))
+            how = "parked" if isinstance(exc, RunParked) else "failed"
+            await self._end(how, str(exc))
             raise
         else:
-            await self._dismiss("finished", f"all {self._settings.rounds} rounds are done")
+            await self._end("finished", f"all {self._settings.rounds} rounds are done")
         finally:
             for task in (serving, status):
                 task.cancel()
             await asyncio.gather(serving, status, return_exceptions=True)
-            self._desk.end_round()
+            self._desk.leave_round()
             self._computing.shutdown(wait=False)
+
+    async def _recover(self) -> bool:
+        """Take up what an earlier process left; return whether there is a round to go on with."""
+        if self._record.rounds:
+            await self._compute(self._record.publish)  # it may have died between a commit and what follows from it
+        if self._rounds.round_number > self._settings.rounds:
+            await self._compute(self._record.finish)
+            return False
+        under_way = self._store.round_under_way()
+        if under_way is not None:
+            self._recovered = await self._compute(self._desk.recovered, under_way)
+            self._desk.events.put_nowait(RoundRecovered(under_way.cohort, frozenset(self._recovered)))
+            here = f", {_some(sorted(self._recovered), ', ')} delivered already" if self._recovered else ""
+            self._reporter.notice(f"going on in the middle of round {under_way.round}{here}")
+        return True
+
+    async def _end(self, how: str, reason: str) -> None:
+        try:
+            self._store.ended(how, reason)
+        except StorageError as exc:  # what ends the run may be this very disk
+            log.warning("%s", exc)
+        await self._dismiss(how, reason)
 
     # Peers
 
@@ -193,6 +243,10 @@ class Coordinator:
                 peer_address=link.address,
                 now=datetime.now(UTC),
             )
+        except StorageError as exc:
+            self._desk.events.put_nowait(exc)
+            await link.close("enrolment-refused", "the coordinator's disk failed")
+            return
         except FednetError as exc:
             log.warning("%s: enrolment as %r refused: %s", link.peer, request.name, exc)
             await link.close(getattr(exc, "code", "enrolment-refused"), str(exc))
@@ -227,7 +281,7 @@ class Coordinator:
             reason = f"this run has its {self._settings.workers} workers already (--workers)"
             await link.close("run-full", reason)
             return
-        session = self._sessions[worker] = Session(self._desk, link, worker)
+        session = self._sessions[worker] = Session(self._desk, link, identity)
         log.info("%s connected", link.peer)
         try:
             await session.serve(hello)
@@ -266,7 +320,13 @@ class Coordinator:
         self._report_waiting()
         while not self._rounds.is_over:
             event = await self._next_event()
-            for command in self._rounds.handle(event, now=self._desk.now()):
+            commands = self._rounds.handle(event, now=self._desk.now())
+            match event:
+                case WorkerJoined(worker):
+                    self._catch_up(worker)
+                case UpdateStored(worker, number) if worker in self._sessions:
+                    self._sessions[worker].update_stored(number)
+            for command in commands:
                 await self._carry_out(command)
 
     async def _next_event(self) -> Event:
@@ -304,13 +364,16 @@ class Coordinator:
         self._desk.require_room()
         encoded = await self._compute(self._desk.model_form.encoded, self._model, self._manifest)
         digest = await self._compute(digest_of, encoded)
-        self._desk.begin_round(ModelOffer(number, bytes_of(encoded), digest, self._desk.now()))
+        await asyncio.to_thread(self._store.round_begun, number, self._rounds.cohort)
+        delivered, self._recovered = self._recovered, {}
+        self._desk.begin_round(ModelOffer(number, bytes_of(encoded), digest, self._desk.now()), delivered)
 
     async def _aggregate(self, number: int, workers: Sequence[WorkerName]) -> None:
         desk = self._desk
         assert desk.offer is not None
         collecting_s = desk.now() - desk.offer.began_s
         self._timings.train = max(desk.delivered[worker].train_s for worker in workers)
+        self._absent = sorted(self._rounds.cohort - set(workers))
         self._timings.transfer = max(0.0, collecting_s - self._timings.train)
         for session in list(self._sessions.values()):
             await session.close_round(number)
@@ -357,42 +420,58 @@ class Coordinator:
     async def _commit(self, number: int) -> None:
         combined, self._combined = self._combined, None
         assert combined is not None
-        document = {"round": number, **combined.document(self._desk.delivered), **self._judgement}
+        document = {
+            "round": number,
+            **combined.document(self._desk.delivered),
+            "absent": self._absent,
+            **self._judgement,
+        }
         document = await self._compute(
             self._record.commit, document, combined.model, self._timings, round_began=self._round_began
         )
         self._model = combined.model
-        self._tell_workers(number, document)
+        for worker, session in self._sessions.items():
+            session.link.send(self._closing(worker, document))
         self._desk.end_round()
         self._reporter.round_committed(document)
         for suspect in self._record.suspects():
             if suspect.worker not in combined.quarantined:
                 tried = would_improve(document, suspect.worker)
                 self._reporter.notice(f"Warning: {warning(suspect, would_improve=tried)}")
+        for text in laggards([each.document for each in self._record.rounds]):
+            self._reporter.notice(f"Warning: {text}")
         self._desk.events.put_nowait(RoundCommitted())
 
-    def _tell_workers(self, number: int, document: dict[str, Any]) -> None:
+    def _closing(self, worker: WorkerName, document: dict[str, Any]) -> RoundClosed:
+        """Say to one worker how the last committed round ended, with the record that proves it."""
         test = document.get("test") or {}
-        metrics = {name: test[name] for name in ("accuracy", "macro_f1", "loss") if name in test}
-        entries = {entry["worker"]: entry for entry in document["updates"]}
-        for worker, session in self._sessions.items():
-            entry = entries.get(worker)
-            session.link.send(
-                RoundClosed(
-                    round=number,
-                    verdict="absent" if entry is None else "selected" if entry["selected"] else "rejected",
-                    reason="no update of this worker was in time" if entry is None else entry["reason"],
-                    weight=0.0 if entry is None else float(entry["weight"]),
-                    metrics=metrics,
-                )
-            )
+        entry = self._record.last_update_of(worker)
+        return RoundClosed(
+            round=document["round"],
+            verdict="absent" if entry is None else "selected" if entry["selected"] else "rejected",
+            reason="no update of this worker was in time" if entry is None else entry["reason"],
+            weight=0.0 if entry is None else float(entry["weight"]),
+            metrics={name: test[name] for name in ("accuracy", "macro_f1", "loss") if name in test},
+            **asdict(self._record.shown_to(worker)),
+        )
+
+    def _catch_up(self, worker: WorkerName) -> None:
+        """Tell a worker that comes back how the last round ended, if it does not know, and what is here of its own."""
+        session, rounds = self._sessions.get(worker), self._record.rounds
+        if session is None:
+            return
+        if rounds and session.known_record < rounds[-1].round:
+            session.link.send(self._closing(worker, rounds[-1].document))
+        if worker in self._rounds.delivered:
+            session.update_stored(self._rounds.round_number)
 
     # Saying what is going on
 
     async def _keep_reporting(self) -> None:
         for tick in itertools.count(1):
             await asyncio.sleep(STATUS_EVERY_S)
-            self._report_waiting()
+            text = self._report_waiting()
+            await self._renew_status(text)
             if tick % _GIVE_BACK_EVERY == 0:
                 await asyncio.to_thread(give_back_memory)
 
@@ -401,13 +480,19 @@ class Coordinator:
         job = functools.partial(work, *arguments, **named)
         return await asyncio.get_running_loop().run_in_executor(self._computing, job)
 
-    def _report_waiting(self) -> None:
+    async def _renew_status(self, text: str) -> None:
+        if self._show_status is not None:
+            phase, number, views = self._rounds.phase.value, self._rounds.round_number, list(self._desk.views.values())
+            await asyncio.to_thread(self._show_status, text, phase=phase, round_number=number, views=views)
+
+    def _report_waiting(self) -> str:
         text = waiting_text(self._rounds, self._settings, self._desk)
         self._reporter.status(text, sorted(self._desk.views.values(), key=lambda view: view.name))
         if self._rounds.phase is Phase.WAITING and text != self._last_status:
             for worker in self._rounds.connected & self._sessions.keys():
                 self._sessions[worker].link.send(RunStatus(text=text))
         self._last_status = text
+        return text
 
 
 async def answer_probes(link: Link, probe: Message) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import logging
 from dataclasses import asdict
 
-from fednet.config import WorkerName
 from fednet.coordinator.desk import Desk, IncomingUpdate
 from fednet.coordinator.round import ModelDelivered, WorkerJoined, WorkerLeft, WorkerLost
 from fednet.errors import ConnectionLost, FednetError, RemoteProtocolError, StorageError
@@ -22,6 +21,8 @@ from fednet.protocol.messages import (
     ModelWanted,
     Progress,
     Ready,
+    Records,
+    RecordsWanted,
     RoundStarted,
     UpdateAccepted,
     UpdateOffered,
@@ -30,6 +31,7 @@ from fednet.protocol.messages import (
     Welcome,
 )
 from fednet.reporting.reporter import WorkerView
+from fednet.security.identity import PeerIdentity
 from fednet.transport.link import Link
 
 log = logging.getLogger("fednet.coordinator")
@@ -41,9 +43,11 @@ READY_TIMEOUT_S = 300.0  # a worker may decode its scans and load weights betwee
 class Session:
     """Serves one identified worker from its Hello until the link ends."""
 
-    def __init__(self, desk: Desk, link: Link, worker: WorkerName) -> None:
-        self.worker = worker
+    def __init__(self, desk: Desk, link: Link, identity: PeerIdentity) -> None:
+        self.worker = identity.name
         self.link = link
+        self.known_record = 0  # the last round of which the worker has the record
+        self._fingerprint = identity.fingerprint
         self._desk = desk
         self._upload: asyncio.Task[None] | None = None
         self._upload_transfer = 0
@@ -93,12 +97,20 @@ class Session:
             )
         )
 
+    def update_stored(self, round_number: int) -> None:
+        """Acknowledge this worker's durable update if the round has taken it, which is not so where it had closed."""
+        if self.worker in self._desk.rounds.delivered:
+            self._show("done with this round")
+            self.link.send(UpdateAccepted(round=round_number))
+        else:
+            self._refuse(round_number, "late", f"round {round_number} closed before the update was stored")
+
     async def close_round(self, round_number: int) -> None:
         """Stop both transfers of a round that takes no more updates."""
         if self.link.stop_transfer(round_number):
             self._refuse(round_number, "late", f"round {round_number} closed before its model had arrived")
         is_uploading = self._upload is not None and not self._upload.done()
-        if is_uploading and self.worker not in self._desk.delivered:  # who has delivered is about to be told so
+        if is_uploading and self.worker not in self._desk.delivered:  # who has delivered is about to hear of it
             await self._cancel_upload()
             self.link.discard(self._upload_transfer)
             self._refuse(round_number, "late", f"round {round_number} closed before the update was complete")
@@ -136,7 +148,8 @@ class Session:
             found = f"{ready.manifest[:12]}, this run has {desk.manifest.digest[:12]}"
             reason = f"the worker's {desk.settings.model} has another layout ({found}): install the same FedNet version"
             await self._turn_away("model-differs", reason)
-        desk.views[self.worker] = WorkerView(name=self.worker, samples=ready.samples, device=ready.device)
+        self.known_record = ready.known_record
+        await desk.worker_ready(self.worker, ready, fingerprint=self._fingerprint)
 
     async def _turn_away(self, code: str, reason: str) -> None:
         await self.link.close(code, reason)
@@ -157,6 +170,8 @@ class Session:
                 )
             case UpdateOffered():
                 self._consider(message)
+            case RecordsWanted():
+                self.link.send(Records(headers=self._desk.headers_after(message.after)))
             case Goodbye():
                 self._said_goodbye, self._leaves = True, message.code in _LEAVING
                 log.info("%s left: %s", self.worker, message.reason)
@@ -193,8 +208,10 @@ class Session:
         elif not desk.update_form.fits(offered.nbytes, desk.manifest):
             form = f"an update of {desk.manifest.total_bytes} bytes, --compress {desk.settings.compress}"
             self._refuse(offered.round, "size", f"offered are {offered.nbytes} bytes, which is not {form}")
+        elif self.worker in desk.rounds.delivered:
+            self.update_stored(offered.round)
         elif self.worker in desk.delivered:
-            self.link.send(UpdateAccepted(round=offered.round))
+            return  # durable already; the round is about to be told
         elif self._upload is not None and not self._upload.done():
             raise RemoteProtocolError(f"{self.worker} offers a second update while it sends the first")
         else:
@@ -205,7 +222,7 @@ class Session:
         self._show("sending its update")
         incoming: IncomingUpdate | None = None
         try:
-            incoming = self._desk.incoming(self.worker, offered)
+            incoming = self._desk.incoming(self.worker, offered, fingerprint=self._fingerprint)
             await self._receive_verified(offered, incoming)
             await self._desk.keep(self.worker, incoming)
         except StorageError as exc:
@@ -215,9 +232,6 @@ class Session:
             self._refuse(offered.round, "digest", str(exc))
             await self.link.close("digest", str(exc))
             return
-        if self.worker in self._desk.delivered:
-            self._show("done with this round")
-            self.link.send(UpdateAccepted(round=offered.round))
 
     async def _receive_verified(self, offered: UpdateOffered, incoming: IncomingUpdate) -> None:
         intake = incoming.intake

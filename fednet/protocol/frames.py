@@ -17,7 +17,7 @@ from fednet.errors import LocalProtocolError, RemoteProtocolError
 from fednet.protocol import limits
 
 MAGIC = b"FN"
-VERSION = 1
+VERSION = 2
 _HEADER = struct.Struct("!2sBBII")
 _CHUNK_HEAD = struct.Struct("!BBIBQBI")
 HEADER_BYTES = _HEADER.size
@@ -48,6 +48,8 @@ class Kind(enum.IntEnum):
     GOODBYE = 18
     PROBE = 19
     PROBED = 20
+    RECORDS_WANTED = 21
+    RECORDS = 22
 
 
 class Header(NamedTuple):

@@ -8,6 +8,7 @@ CHUNK_BYTES = 2**19  # what we send at a time: asyncio's TLS queues two, and a m
 MAX_DEPTH = 8  # nesting of a control document; ours have 3
 MAX_ENTRIES = 64  # entries of one array or map; bounds the objects that a few bytes can decode to
 MAX_TEXT = 4096  # characters of one string; reasons and names are far shorter
+MAX_RECORDS = 5  # headers of the audit chain in one message; each is a Blob, so they fit in a control document
 
 # Transfers
 MAX_TRANSFER_BYTES = 2**36  # 64 GiB: nothing is allocated from this, a receiver compares with its own manifest

@@ -30,6 +30,8 @@ Text = Annotated[str, Between(0, limits.MAX_TEXT)]
 Name = Annotated[str, Between(1, 64)]
 Digest = Annotated[str, Between(64, 64)]
 Blob = Annotated[bytes, Between(1, 8192)]
+MaybeBlob = Annotated[bytes, Between(0, 8192)]
+Blobs = Annotated[list[bytes], Between(0, limits.MAX_RECORDS)]  # each a blob
 Filling = Annotated[bytes, Between(0, limits.MAX_PROBE_BYTES)]
 Document = Annotated[dict[str, Any], Between(0, limits.MAX_ENTRIES)]
 Names = Annotated[list[str], Between(0, limits.MAX_ENTRIES)]  # each a name
@@ -82,6 +84,7 @@ class Ready(Message):
     manifest: Digest
     samples: Natural
     device: Text
+    known_record: Natural = 0  # the last round of this run whose record it has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +170,10 @@ class UpdateRefused(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class RoundClosed(Message):
-    """Coordinator: the round is committed; what became of this worker's update, and how good the model is."""
+    """Coordinator: the round is committed; what became of this worker's update, and how good the model is.
+
+    And the proof of it: the round's record in the run's chain as far as this worker may see it.
+    """
 
     kind = Kind.ROUND_CLOSED
     round: Round
@@ -175,6 +181,28 @@ class RoundClosed(Message):
     reason: Text
     weight: Share
     metrics: Document
+    header: Blob
+    signature: Blob
+    certificate: Blob  # the signer's, DER
+    entry: MaybeBlob  # this worker's own; empty where it has none
+    position: Natural  # of the entry, in the record's Merkle tree
+    path: MaybeBlob  # the entry's Merkle path, 32 bytes a hash
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordsWanted(Message):
+    """Worker: show the headers of the chain that come after this round; it was away meanwhile."""
+
+    kind = Kind.RECORDS_WANTED
+    after: Natural
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records(Message):
+    """Coordinator: the headers that come next, some at a time."""
+
+    kind = Kind.RECORDS
+    headers: Blobs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,6 +274,7 @@ class Probed(Message):
     filling: Filling
 
 
+_ITEMS: dict[Any, Any] = {Names: Name, Blobs: Blob}
 _BY_KIND: dict[Kind, type[Message]] = {cls.kind: cls for cls in Message.__subclasses__()}
 _HINTS = {cls: get_type_hints(cls, include_extras=True) for cls in _BY_KIND.values()}
 
@@ -281,4 +310,4 @@ def _check_field(where: str, value: Any, hint: Any) -> None:
         raise RemoteProtocolError(f"{where} is {size}, must be {bounds.low} to {bounds.high}")
     if isinstance(value, list):
         for item in value:
-            _check_field(f"an entry of {where}", item, Name)
+            _check_field(f"an entry of {where}", item, _ITEMS[hint])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from fednet.storage.atomic import replacing
+from fednet.storage.atomic import write_bytes
 
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # Okabe-Ito: safe for colour-blind
 
@@ -30,8 +31,7 @@ def draw_class_mix(path: Path, counts: Mapping[str, Sequence[int]], classes: Seq
     axes.margins(x=0.08)
     figure.legend(frameon=False, ncols=len(classes), loc="outside lower center")
     axes.spines[["top", "right"]].set_visible(False)
-    with replacing(path) as file:
-        figure.savefig(file, format="png", dpi=120)
+    _save(figure, path)
 
 
 def draw_grid(
@@ -57,5 +57,10 @@ def draw_grid(
     axes.set_xlabel("attack")
     axes.set_ylabel("rule")
     axes.set_title(title)
-    with replacing(path) as file:
-        figure.savefig(file, format="png", dpi=120)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=120)
+    write_bytes(path, content.getbuffer())

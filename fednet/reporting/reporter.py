@@ -58,6 +58,9 @@ class RunReporter(Protocol):
     def round_committed(self, document: dict[str, Any]) -> None:
         """Show the table row of a finished round (an entry of history.json)."""
 
+    def close(self) -> None:
+        """Show nothing more."""
+
 
 class WorkerReporter(Protocol):
     """Shows a worker's part in a run. None of its methods blocks."""
@@ -88,4 +91,7 @@ class NullReporter:
         """Show nothing."""
 
     def round_closed(self, closed: RoundClosed) -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
         """Show nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import fcntl
 import json
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fednet.config import RunSettings, run_settings_from
-from fednet.errors import BadInput, StorageError
+from fednet.errors import BadInput, FednetError, StorageError
 from fednet.storage.store import reading
 
 
@@ -35,6 +36,7 @@ class RunHistory:
     settings: RunSettings
     standing: Standing
     rounds: tuple[dict[str, Any], ...]  # each as history.json has it, first to last
+    ending: str  # how the last process ended it, in words
 
     def round(self, number: int) -> dict[str, Any]:
         """Return one round; raises `BadInput` where it was not committed."""
@@ -54,6 +56,7 @@ def read_history(folder: Path) -> RunHistory:
         with reading(path) as database:
             begun = database.execute("SELECT id, created_s, settings, software FROM run").fetchone()
             rounds = database.execute("SELECT document FROM rounds ORDER BY round").fetchall()
+            ending = _ending(database)
     except sqlite3.Error as exc:
         raise StorageError(f"{path}: {exc}") from exc
     if begun is None:
@@ -68,7 +71,26 @@ def read_history(folder: Path) -> RunHistory:
         settings=found,
         standing=_standing(folder, done=len(rounds), asked=found.rounds),
         rounds=tuple(json.loads(document) for (document,) in rounds),
+        ending=ending,
     )
+
+
+def _ending(database: sqlite3.Connection) -> str:
+    if database.execute("PRAGMA user_version").fetchone()[0] < 2:
+        return "how it ended was not recorded"
+    what, detail = database.execute("SELECT what, detail FROM events ORDER BY rowid DESC LIMIT 1").fetchone()
+    return "its process was killed, or lost power" if what in ("began", "resumed") else f"{what}: {detail}"
+
+
+def stopped_with(settings: RunSettings, runs: Path) -> RunHistory | None:
+    """Return the run in `runs` with just these settings that was begun last, if it stopped before its end."""
+    found = []
+    for folder in runs_under(runs):
+        with contextlib.suppress(FednetError):
+            found.append(read_history(folder))
+    same = [each for each in found if each.settings == settings]
+    last = max(same, key=lambda each: each.begun, default=None)
+    return last if last is not None and last.standing is Standing.STOPPED else None
 
 
 def runs_under(folder: Path) -> list[Path]:

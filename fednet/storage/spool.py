@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import shutil
@@ -13,7 +14,8 @@ from pathlib import Path
 import torch
 
 from fednet.errors import DiskFull, StorageError
-from fednet.storage.atomic import storage_error, sync_folder
+from fednet.storage import disk
+from fednet.storage.atomic import storage_error
 
 
 class ChunkMemory:
@@ -50,11 +52,11 @@ class SpoolFile:
         self.path = path
         self.nbytes = nbytes
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+            disk.make_folder(path.parent)
+            self._file = disk.File(path, mode=0o600)
             self._is_closed, self._lock = False, threading.Lock()
             try:
-                os.posix_fallocate(self._descriptor, 0, nbytes)  # a full disk shows now, not in the middle
+                self._file.allocate(nbytes)  # a full disk shows now, not in the middle
             except OSError:
                 self.close()
                 path.unlink(missing_ok=True)
@@ -73,32 +75,30 @@ class SpoolFile:
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write any bytes at their place."""
-        with self._open() as descriptor:
-            while data:
-                written = os.pwrite(descriptor, data, offset)
-                data, offset = data[written:], offset + written
+        with self._open() as file:
+            file.write(offset, data)
 
     def sync(self) -> None:
-        """Make the whole file durable. A failed fsync is fatal for this file: it is never tried again."""
-        with self._open() as descriptor:
-            os.fsync(descriptor)
-            sync_folder(self.path.parent)
+        """Make the whole file durable, and its name."""
+        with self._open() as file:
+            file.sync()
+            disk.sync_folder(self.path.parent)
 
     def close(self) -> None:
         """Close the descriptor, once a write under way is done; the file stays."""
         with self._lock:
             if not self._is_closed:
-                os.close(self._descriptor)
+                self._file.close()
             self._is_closed = True
 
     @contextlib.contextmanager
-    def _open(self) -> Iterator[int]:
-        """Yield the descriptor, which nobody closes meanwhile: its number would be another file's."""
+    def _open(self) -> Iterator[disk.File]:
+        """Yield the file, which nobody closes meanwhile: its descriptor would be another file's."""
         with self._lock:
             if self._is_closed:
                 raise StorageError(f"{self.path}: closed")
             try:
-                yield self._descriptor
+                yield self._file
             except OSError as exc:
                 raise storage_error(self.path, exc) from exc
 
@@ -167,10 +167,27 @@ def require_room(folder: Path, nbytes: int, *, purpose: str) -> None:
         raise DiskFull(f"{folder}: {found}. Free some disk space, then --resume")
 
 
-def clear_spool(folder: Path) -> None:
-    """Remove a round's spooled updates; one that is gone already is no error."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+DECODED = ".decoded"
+"""Ends the name of an update's flat buffer where it travelled in another form."""
+
+
+def spool_folder(run: Path, round_number: int) -> Path:
+    """Return where a round's updates lie."""
+    return run / "spool" / f"round-{round_number:04d}"
+
+
+def spool_path(run: Path, round_number: int, worker: str) -> Path:
+    """Return where a worker's update of a round lies, as it travelled."""
+    return spool_folder(run, round_number) / f"{worker}.update"
+
+
+def digest_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file, hex; raises `StorageError` where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as exc:
+        raise StorageError(f"{path}: cannot be read ({exc.strerror})") from exc
 
 
 def _open(path: Path) -> int:

@@ -7,17 +7,20 @@ import fcntl
 import json
 import os
 import sqlite3
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fednet.config import RunId, RunSettings, run_settings_from
-from fednet.errors import BadInput, StorageError
+from fednet.audit.record import SignedRecord
+from fednet.config import RunId, RunSettings, WorkerName, run_settings_from
+from fednet.errors import BadInput, DiskFull, StorageError, SyncFailed
+from fednet.storage import disk
+from fednet.storage.atomic import storage_error
 
-SCHEMA_VERSION = 1
-_SCHEMA = """
+_BEGINNING = """
 CREATE TABLE run (
     id TEXT NOT NULL, created_s REAL NOT NULL, settings TEXT NOT NULL, manifest TEXT NOT NULL, software TEXT NOT NULL
 );
@@ -34,6 +37,33 @@ CREATE TABLE updates (
     PRIMARY KEY (round, worker)     -- (run, round, worker) counts once, however often a connection breaks
 );
 """
+_NOTHING_LOST = """
+ALTER TABLE updates ADD COLUMN nbytes INTEGER NOT NULL DEFAULT 0;   -- of the spooled file, as the update travelled
+ALTER TABLE updates ADD COLUMN train_s REAL NOT NULL DEFAULT 0;
+ALTER TABLE updates ADD COLUMN loss REAL NOT NULL DEFAULT 0;
+ALTER TABLE updates ADD COLUMN arrived_s REAL NOT NULL DEFAULT 0;   -- after the round began
+ALTER TABLE updates ADD COLUMN fingerprint TEXT NOT NULL DEFAULT ''; -- of the worker's certificate
+ALTER TABLE updates ADD COLUMN fate TEXT;                           -- selected or rejected, from the commit on
+ALTER TABLE updates ADD COLUMN reason TEXT;
+CREATE TABLE workers (
+    name TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, samples INTEGER NOT NULL, device TEXT NOT NULL,
+    first_seen_s REAL NOT NULL, last_seen_s REAL NOT NULL
+);
+CREATE TABLE begun (round INTEGER PRIMARY KEY, cohort TEXT NOT NULL, began_s REAL NOT NULL);
+CREATE TABLE audit (
+    round INTEGER PRIMARY KEY,      -- 0: the run's beginning
+    header BLOB NOT NULL, signature BLOB NOT NULL, certificate BLOB NOT NULL,
+    entries TEXT NOT NULL           -- a JSON list of texts, each the JSON that was hashed
+);
+CREATE TABLE events (
+    at_s REAL NOT NULL,
+    what TEXT NOT NULL,             -- began or resumed; finished, parked or failed, unless the process was killed
+    detail TEXT NOT NULL
+);
+"""
+_MIGRATIONS = (_BEGINNING, _NOTHING_LOST)
+"""What leads from each version to the next; each is one transaction."""
+SCHEMA_VERSION = len(_MIGRATIONS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +76,29 @@ class CommittedRound:
     document: dict[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoredUpdate:
+    """What the store remembers of a durable update."""
+
+    worker: WorkerName
+    sha256: str  # of the spooled file, as the update travelled
+    nbytes: int
+    samples: int
+    train_s: float
+    loss: float
+    arrived_s: float  # after the round began
+    fingerprint: str  # SHA-256 of the worker's certificate, hex
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundUnderWay:
+    """A round that was begun and not committed, and what is durable of it."""
+
+    round: int
+    cohort: frozenset[WorkerName]
+    updates: tuple[StoredUpdate, ...]
+
+
 class RunStore:
     """Everything a run must remember, in `FOLDER/run.sqlite`; held by one coordinator at a time.
 
@@ -54,21 +107,37 @@ class RunStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "run.sqlite"
+        self._writing = threading.Lock()  # one connection, used in threads: transactions must not mix
+        try:
+            disk.make_folder(folder)
+        except OSError as exc:
+            raise storage_error(folder, exc) from exc
         self._lock = _lock(folder)
         try:
-            self._database = sqlite3.connect(folder / "run.sqlite", isolation_level=None, check_same_thread=False)
+            self._database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=FULL")
             self._migrate()
         except sqlite3.Error as exc:
             os.close(self._lock)
-            raise StorageError(f"{folder / 'run.sqlite'}: {exc}") from exc
+            raise self._trouble(exc) from exc
 
-    def begin(self, run: RunId, settings: RunSettings, *, manifest: str, software: str) -> None:
-        """Record a new run."""
+    def begin(self, run: RunId, settings: RunSettings, record: SignedRecord, *, manifest: str, software: str) -> None:
+        """Record a new run, and the first record of its chain."""
         document = json.dumps(settings.to_dict())
-        self._write("INSERT INTO run VALUES (?, ?, ?, ?, ?)", run, time.time(), document, manifest, software)
+        with self._transaction() as database:
+            database.execute("INSERT INTO run VALUES (?, ?, ?, ?, ?)", (run, time.time(), document, manifest, software))
+            _append(database, record)
+            _note(database, "began")
+
+    def resume(self, settings: RunSettings, record: SignedRecord | None) -> None:
+        """Record that the run goes on with these settings; `record` begins the chain of a run that has none yet."""
+        with self._transaction() as database:
+            database.execute("UPDATE run SET settings = ?", (json.dumps(settings.to_dict()),))
+            _note(database, "resumed")
+            if record is not None:
+                _append(database, record)
 
     def run(self) -> tuple[RunId, RunSettings, str]:
         """Return (run id, settings, manifest digest) of the run that was begun here."""
@@ -77,22 +146,111 @@ class RunStore:
             raise BadInput(f"{self.folder}", found="no run", todo="start one without --resume")
         return RunId(row[0]), run_settings_from(json.loads(row[1])), row[2]
 
-    def update_stored(self, round_number: int, worker: str, *, sha256: str, samples: int) -> None:
-        """Record that an update is durable; a second one of the same worker and round changes nothing."""
-        self._write(
-            "INSERT OR IGNORE INTO updates VALUES (?, ?, ?, ?, ?)", round_number, worker, sha256, samples, time.time()
-        )
+    def worker_seen(self, name: WorkerName, *, fingerprint: str, samples: int, device: str) -> None:
+        """Record that a worker is ready for rounds."""
+        now = time.time()
+        with self._transaction() as database:
+            database.execute(
+                "INSERT INTO workers VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
+                "fingerprint = excluded.fingerprint, samples = excluded.samples, device = excluded.device, "
+                "last_seen_s = excluded.last_seen_s",
+                (name, fingerprint, samples, device, now, now),
+            )
 
-    def commit(self, committed: CommittedRound) -> None:
-        """Make a round part of the run: the one moment from which it exists."""
-        self._write(
-            "INSERT INTO rounds VALUES (?, ?, ?, ?, ?)",
-            committed.round,
-            time.time(),
-            committed.checkpoint,
-            committed.model_sha256,
-            json.dumps(committed.document),
+    def round_begun(self, number: int, cohort: Collection[WorkerName]) -> None:
+        """Record that a round is under way; said again (by a process that took over) it changes nothing."""
+        with self._transaction() as database:
+            database.execute(
+                "INSERT OR IGNORE INTO begun VALUES (?, ?, ?)", (number, json.dumps(sorted(cohort)), time.time())
+            )
+
+    def round_under_way(self) -> RoundUnderWay | None:
+        """Return the round after the last committed one, if it was begun."""
+        row = self._row("SELECT round, cohort FROM begun WHERE round > (SELECT COALESCE(MAX(round), 0) FROM rounds)")
+        if row is None:
+            return None
+        found = self._database.execute(
+            "SELECT worker, sha256, nbytes, samples, train_s, loss, arrived_s, fingerprint FROM updates "
+            "WHERE round = ? ORDER BY worker",
+            (row[0],),
         )
+        names = ("worker", "sha256", "nbytes", "samples", "train_s", "loss", "arrived_s", "fingerprint")
+        updates = tuple(StoredUpdate(**dict(zip(names, each, strict=True))) for each in found)
+        return RoundUnderWay(round=row[0], cohort=frozenset(json.loads(row[1])), updates=updates)
+
+    def update_stored(self, round_number: int, update: StoredUpdate) -> None:
+        """Record that an update is durable; a second one of the same worker and round changes nothing."""
+        with self._transaction() as database:
+            database.execute(
+                "INSERT OR IGNORE INTO updates (round, worker, sha256, samples, stored_s, nbytes, train_s, loss, "
+                "arrived_s, fingerprint) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    round_number,
+                    update.worker,
+                    update.sha256,
+                    update.samples,
+                    time.time(),
+                    update.nbytes,
+                    update.train_s,
+                    update.loss,
+                    update.arrived_s,
+                    update.fingerprint,
+                ),
+            )
+
+    def stored_in(self, round_number: int) -> set[str]:
+        """Return whose updates of a round were stored."""
+        rows = self._database.execute("SELECT worker FROM updates WHERE round = ?", (round_number,))
+        return {worker for (worker,) in rows}
+
+    def update_lost(self, round_number: int, worker: WorkerName) -> None:
+        """Forget an update whose file is gone: it is asked for again."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM updates WHERE round = ? AND worker = ?", (round_number, worker))
+
+    def commit(self, committed: CommittedRound, record: SignedRecord) -> None:
+        """Make a round part of the run, with its record: the one moment from which it exists."""
+        document = committed.document
+        with self._transaction() as database:
+            database.execute(
+                "INSERT INTO rounds VALUES (?, ?, ?, ?, ?)",
+                (
+                    committed.round,
+                    time.time(),
+                    committed.checkpoint,
+                    committed.model_sha256,
+                    document_text(document).decode(),
+                ),
+            )
+            _append(database, record)
+            database.executemany(
+                "UPDATE updates SET fate = ?, reason = ? WHERE round = ? AND worker = ?",
+                [
+                    ("selected" if each["selected"] else "rejected", each["reason"], committed.round, each["worker"])
+                    for each in document.get("updates", ())
+                ],
+            )
+
+    def checkpoint_dropped(self, number: int) -> None:
+        """Record that a round's checkpoint is kept no longer: its file does not exist from now on."""
+        with self._transaction() as database:
+            database.execute("UPDATE rounds SET checkpoint = '' WHERE round = ?", (number,))
+
+    def records(self) -> list[SignedRecord]:
+        """Return the chain, first to last."""
+        return records_in(self._database)
+
+    def headers_after(self, round_number: int, *, most: int) -> list[bytes]:
+        """Return the headers of the records that come next, at most so many."""
+        rows = self._database.execute(
+            "SELECT header FROM audit WHERE round > ? ORDER BY round LIMIT ?", (round_number, most)
+        )
+        return [header for (header,) in rows]
+
+    def ended(self, how: str, reason: str) -> None:
+        """Record how this process ends the run, or its part in it."""
+        with self._transaction() as database:
+            _note(database, how, reason)
 
     def rounds(self) -> list[CommittedRound]:
         """Return all committed rounds, first to last."""
@@ -108,26 +266,76 @@ class RunStore:
         os.close(self._lock)
 
     def _migrate(self) -> None:
-        version = self._row("PRAGMA user_version")
-        found = version[0] if version else 0
-        if found == 0:
-            self._database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-        elif found != SCHEMA_VERSION:
+        found = self._row("PRAGMA user_version")[0]
+        if found > SCHEMA_VERSION:
             raise BadInput(
-                f"{self.folder / 'run.sqlite'}",
+                f"{self._path}",
                 found=f"schema version {found}",
-                expected=str(SCHEMA_VERSION),
-                todo="use the FedNet version that began this run",
+                expected=f"at most {SCHEMA_VERSION}",
+                todo="use the FedNet version that wrote it last, or a newer one",
             )
+        for version, migration in enumerate(_MIGRATIONS[found:], start=found + 1):
+            self._database.executescript(f"BEGIN; {migration} PRAGMA user_version = {version}; COMMIT;")
 
     def _row(self, query: str) -> Any:
         return self._database.execute(query).fetchone()
 
-    def _write(self, statement: str, *values: object) -> None:
-        try:
-            self._database.execute(statement, values)
-        except sqlite3.Error as exc:
-            raise StorageError(f"{self.folder / 'run.sqlite'}: {exc}") from exc
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Yield the database; what the block does to it is durable, whole, when the block has ended."""
+        with self._writing:
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._database
+                    disk.note(disk.Operation(disk.Kind.COMMIT, self._path))
+                    self._database.execute("COMMIT")
+                except BaseException:
+                    if self._database.in_transaction:
+                        self._database.execute("ROLLBACK")
+                    raise
+                disk.note(disk.Operation(disk.Kind.COMMITTED, self._path))
+            except sqlite3.Error as exc:
+                raise self._trouble(exc) from exc
+
+    def _trouble(self, exc: sqlite3.Error) -> StorageError:
+        code = getattr(exc, "sqlite_errorcode", 0)
+        if code == sqlite3.SQLITE_FULL:
+            return DiskFull(f"{self._path}: no room left to write it. Free some disk space, then --resume")
+        if code & 0xFF == sqlite3.SQLITE_IOERR:
+            return SyncFailed(f"{self._path}: the disk did not take it ({exc}). Check the disk before you start again")
+        return StorageError(f"{self._path}: {exc}")
+
+
+def document_text(document: Mapping[str, Any]) -> bytes:
+    """Return a round's document as the database keeps it: what its record's hash is of."""
+    return json.dumps(document).encode()
+
+
+def records_in(database: sqlite3.Connection) -> list[SignedRecord]:
+    """Return a run's chain, first to last."""
+    rows = database.execute("SELECT header, entries, signature, certificate FROM audit ORDER BY round")
+    return [
+        SignedRecord(
+            header=header,
+            entries=tuple(text.encode() for text in json.loads(entries)),
+            signature=signature,
+            certificate=certificate,
+        )
+        for header, entries, signature, certificate in rows
+    ]
+
+
+def _append(database: sqlite3.Connection, record: SignedRecord) -> None:
+    entries = json.dumps([entry.decode() for entry in record.entries])
+    database.execute(
+        "INSERT INTO audit (round, header, signature, certificate, entries) VALUES (?, ?, ?, ?, ?)",
+        (record.round, record.header, record.signature, record.certificate, entries),
+    )
+
+
+def _note(database: sqlite3.Connection, what: str, detail: str = "") -> None:
+    database.execute("INSERT INTO events VALUES (?, ?, ?)", (time.time(), what, detail))
 
 
 @contextlib.contextmanager

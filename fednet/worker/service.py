@@ -18,11 +18,15 @@ from fednet.reporting.reporter import WorkerReporter
 from fednet.tensors import bytes_of
 from fednet.transport.intake import Intake
 from fednet.transport.link import Link
+from fednet.worker.record_log import RecordLog
 from fednet.worker.session import (
     BeginTask,
     Command,
     Event,
     Heard,
+    KeepAcknowledged,
+    KeepHeader,
+    KeepRecord,
     Leave,
     LinkLost,
     ModelReceived,
@@ -50,6 +54,8 @@ _COMES_BACK = ("parked", "failed", "too-slow")
 Connect = Callable[[], Awaitable[Link]]
 OpenWorkshop = Callable[[RunSettings, str, str], Workshop]
 """Builds model and data for (settings, run id, worker name); slow, so it runs in a thread; raises `BadInput`."""
+OpenLog = Callable[[str, str], RecordLog]
+"""Opens this hospital's log for (run id, worker name); runs in a thread; raises `StorageError` or `AuditError`."""
 
 
 class Worker:
@@ -60,6 +66,7 @@ class Worker:
         *,
         connect: Connect,
         open_workshop: OpenWorkshop,
+        open_log: OpenLog,
         consent: WorkerConsent,
         reporter: WorkerReporter,
         retry_for_s: float,
@@ -67,6 +74,7 @@ class Worker:
     ) -> None:
         self._connect = connect
         self._open_workshop = open_workshop
+        self._open_log = open_log
         self._consent = consent
         self._reporter = reporter
         self._retry_for_s = retry_for_s
@@ -75,6 +83,7 @@ class Worker:
         self._was_welcomed = False
         self._workshop: Workshop | None = None
         self._session: WorkerSession | None = None
+        self._log: RecordLog | None = None
         self._link: Link | None = None
         self._intake: Intake | None = None
         self._receiving: asyncio.Task[None] | None = None
@@ -157,7 +166,15 @@ class Worker:
         self._was_welcomed = True
         link.start_heartbeats(welcome.heartbeat_s)
         workshop, session = await self._prepare(welcome)
-        link.send(Ready(manifest=workshop.manifest.digest, samples=workshop.samples, device=str(workshop.device)))
+        assert self._log is not None
+        link.send(
+            Ready(
+                manifest=workshop.manifest.digest,
+                samples=workshop.samples,
+                device=str(workshop.device),
+                known_record=self._log.chain.round,
+            )
+        )
         reader = asyncio.create_task(self._read(link))
         try:
             return await self._work(link, session)
@@ -179,7 +196,13 @@ class Worker:
             f"{settings.workers} workers, aggregated by {settings.recipe_name} (f = {settings.byzantine})"
         )
         self._workshop = await asyncio.to_thread(self._open_workshop, settings, welcome.run, welcome.worker)
-        self._session = WorkerSession(model=settings.model, consent=self._consent)
+        self._log = await asyncio.to_thread(self._open_log, welcome.run, welcome.worker)
+        self._session = WorkerSession(
+            model=settings.model,
+            consent=self._consent,
+            chain=self._log.chain,
+            acknowledged=self._log.acknowledged,
+        )
         self._run = welcome.run
         return self._workshop, self._session
 
@@ -203,8 +226,8 @@ class Worker:
                 await self._carry_out(command, link)
 
     async def _carry_out(self, command: Command, link: Link) -> None:
-        workshop = self._workshop
-        assert workshop is not None
+        workshop, record_log = self._workshop, self._log
+        assert workshop is not None and record_log is not None
         match command:
             case Send(message):
                 link.send(message)
@@ -220,6 +243,12 @@ class Worker:
                 self._training = asyncio.create_task(self._train(started, training, workshop))
             case SendUpdate(transfer, offset, window):
                 link.start_transfer(transfer, bytes_of(workshop.update), offset=offset, window=window)
+            case KeepAcknowledged(number, sha256):
+                await asyncio.to_thread(record_log.keep_acknowledged, number, sha256)
+            case KeepHeader(header):
+                await asyncio.to_thread(record_log.keep_header, header)
+            case KeepRecord(shown):
+                await asyncio.to_thread(record_log.keep_record, shown)
             case ShowRound(closed):
                 self._reporter.round_closed(closed)
             case ShowNotice(text):

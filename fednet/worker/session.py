@@ -7,15 +7,21 @@ a reconnect the model is received from where it stopped, training goes on, and a
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
+from fednet.audit.own_chain import OwnChain, Shown
+from fednet.audit.record import read_header
 from fednet.config import TrainingSettings, WorkerConsent
-from fednet.errors import BadInput, RemoteProtocolError
+from fednet.errors import AuditError, BadInput, RemoteProtocolError
 from fednet.protocol.messages import (
     Goodbye,
     Message,
     ModelWanted,
+    Records,
+    RecordsWanted,
     RoundClosed,
     RoundStarted,
     RunStatus,
@@ -24,6 +30,8 @@ from fednet.protocol.messages import (
     UpdateRefused,
     UpdateWanted,
 )
+
+NOTHING: Mapping[int, str] = MappingProxyType({})
 
 
 class Stage(enum.Enum):
@@ -114,6 +122,28 @@ class SendUpdate:
 
 
 @dataclass(frozen=True)
+class KeepAcknowledged:
+    """Remember which update the coordinator has."""
+
+    round: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class KeepHeader:
+    """Remember a header of the run's chain that lies between two records."""
+
+    header: bytes
+
+
+@dataclass(frozen=True)
+class KeepRecord:
+    """Remember a record that has been checked."""
+
+    shown: Shown
+
+
+@dataclass(frozen=True)
 class ShowRound:
     """Tell the person what became of the round."""
 
@@ -144,14 +174,32 @@ class SessionEnded:
 
 
 Command = (
-    Send | BeginTask | ReceiveModel | StopReceiving | Train | SendUpdate | ShowRound | ShowNotice | Leave | SessionEnded
+    Send
+    | BeginTask
+    | ReceiveModel
+    | StopReceiving
+    | Train
+    | SendUpdate
+    | KeepAcknowledged
+    | KeepHeader
+    | KeepRecord
+    | ShowRound
+    | ShowNotice
+    | Leave
+    | SessionEnded
 )
 
 
 class WorkerSession:
     """What one worker does, across all its connections to one run."""
 
-    def __init__(self, *, model: str, consent: WorkerConsent) -> None:
+    def __init__(
+        self, *, model: str, consent: WorkerConsent, chain: OwnChain, acknowledged: Mapping[int, str] = NOTHING
+    ) -> None:
+        """`chain`: the run's record as far as it is known; `acknowledged`: round -> digest of the update it has."""
+        self._chain = chain
+        self._acknowledged = dict(acknowledged)
+        self._unproven: RoundClosed | None = None  # waits for headers that lie between
         self._model = model
         self._consent = consent
         self.stage = Stage.IDLE
@@ -166,12 +214,16 @@ class WorkerSession:
         return self._started.round if self._started else None
 
     def handle(self, event: Event) -> list[Command]:
-        """Take one event and return what follows. Raises `RemoteProtocolError` for an answer that fits nothing."""
+        """Take one event and return what follows.
+
+        Raises `RemoteProtocolError` for an answer that fits nothing, `AuditError` for a record that contradicts what
+        this hospital knows.
+        """
         match event:
             case Heard(message):
                 return self._heard(message)
             case LinkLost():
-                self._is_attached = False
+                self._is_attached, self._unproven = False, None
             case ModelReceived(number) if self._started and number == self._started.round:
                 self.stage = Stage.TRAINING
                 return [Train(self._started, _training_of(self._started.training))]
@@ -191,7 +243,9 @@ class WorkerSession:
             case UpdateRefused():
                 return self._settled(message.round, message.reason)
             case RoundClosed():
-                return [ShowRound(message)]
+                return self._closed(message)
+            case Records():
+                return self._records(message)
             case RunStatus():
                 return [ShowNotice(message.text)]
             case Goodbye():
@@ -237,13 +291,55 @@ class WorkerSession:
         return [Send(offer)]
 
     def _settled(self, round_number: int, refusal: str | None) -> list[Command]:
+        if refusal is None and round_number == self.round_number and self.stage is Stage.DELIVERED:
+            return []  # said again, after a link broke
         stops: list[Command] = []
         if round_number == self.round_number:
             stops = [StopReceiving()] if self.stage is Stage.RECEIVING else []
             self.stage = Stage.DELIVERED
         if refusal is not None:
             return [*stops, ShowNotice(f"round {round_number}: the update was not taken: {refusal}")]
-        return [ShowNotice(f"round {round_number}: the update arrived and is stored")]
+        kept: list[Command] = []
+        if self._update is not None and self._update.round == round_number:
+            self._acknowledged[round_number] = self._update.sha256
+            kept = [KeepAcknowledged(round_number, self._update.sha256)]
+        return [*kept, ShowNotice(f"round {round_number}: the update arrived and is stored")]
+
+    def _closed(self, closed: RoundClosed) -> list[Command]:
+        shown = _shown_in(closed)
+        if self._chain.is_known(shown):
+            return []
+        after = self._chain.missing_after(shown)
+        if after is not None:
+            self._unproven = closed
+            return [Send(RecordsWanted(after=after))]
+        self._unproven = None
+        entry = self._chain.take(shown, sent=self._acknowledged.get(closed.round))
+        if entry.get("selected", False) != (closed.verdict == "selected"):
+            raise AuditError(f"round {closed.round}: told was {closed.verdict!r}, which is not what the record says")
+        return [KeepRecord(shown), ShowRound(closed)]
+
+    def _records(self, records: Records) -> list[Command]:
+        waiting = self._unproven
+        if waiting is None:
+            return []  # asked for over a link that broke, or twice
+        between = range(self._chain.round + 1, waiting.round)
+        headers = [header for header in records.headers if read_header(header)["round"] in between]
+        if not headers:
+            raise AuditError(f"round {waiting.round}: the coordinator does not show the records before it")
+        self._chain.extend(headers)
+        return [*(KeepHeader(header) for header in headers), *self._closed(waiting)]
+
+
+def _shown_in(closed: RoundClosed) -> Shown:
+    return Shown(
+        header=closed.header,
+        signature=closed.signature,
+        certificate=closed.certificate,
+        entry=closed.entry,
+        position=closed.position,
+        path=closed.path,
+    )
 
 
 def _training_of(document: dict[str, Any]) -> TrainingSettings:

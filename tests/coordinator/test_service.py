@@ -15,9 +15,9 @@ from fednet.config import TrainingSettings, WorkerConsent
 from fednet.coordinator.desk import Desk
 from fednet.errors import ConnectionLost, DiskFull, Refused, RunParked, TrainingError
 from fednet.protocol import limits
+from fednet.protocol.frames import VERSION
 from fednet.protocol.messages import Goodbye, Hello, Ready, RoundClosed, RunStatus, Welcome
 from fednet.simulate.attacks.tamper import tamper_named
-from fednet.storage.spool import SpoolFile
 from fednet.tensors import parameters_of
 from fednet.transport.link import Link
 from fednet.worker import service as worker_service
@@ -293,13 +293,13 @@ async def test_a_link_that_breaks_while_an_update_is_made_durable_loses_nothing(
     decoded = Desk._decoded
     cut: list[Link] = []
 
-    def slow_once(desk: Desk, received: SpoolFile) -> Path:
-        if received.path.name == "client2.update" and not cut:
+    def slow_once(desk: Desk, received: Path, nbytes: int) -> Path:
+        if received.name == "client2.update" and not cut:
             link = federation.links["client2"][-1]
             cut.append(link)
             link._loop.call_soon_threadsafe(link.abort, "cut by a test")
             time.sleep(0.3)
-        return decoded(desk, received)
+        return decoded(desk, received, nbytes)
 
     monkeypatch.setattr(Desk, "_decoded", slow_once)
     await federation.run(*(federation.worker(number) for number in (1, 2, 3)))
@@ -364,7 +364,9 @@ async def test_a_worker_that_cannot_read_the_runs_form_is_told_to_upgrade(
     federation.store.close()
 
 
-@pytest.mark.parametrize(("oldest", "newest", "which"), [(2, 3, "coordinator"), (0, 0, "worker")])
+@pytest.mark.parametrize(
+    ("oldest", "newest", "which"), [(VERSION + 1, VERSION + 2, "coordinator"), (0, VERSION - 1, "worker")]
+)
 async def test_peers_without_a_common_version_part_and_say_which_to_upgrade(
     tmp_path: Path, oldest: int, newest: int, which: str
 ) -> None:

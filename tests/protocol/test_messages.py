@@ -25,6 +25,11 @@ SAMPLES: dict[str, Any] = {
     "fraction": 0.5,
     "window": 2**20,
     "weight": 0.25,
+    "header": b"{}",
+    "headers": [b"{}", b"[]"],
+    "signature": b"s",
+    "entry": b"e",
+    "path": b"p" * 32,
 }
 NUMBERS = {"heartbeat_s", "remaining_s", "images_per_s", "loss", "train_s", "unix_time_s"}
 TEXTS = {"software", "run", "worker", "name", "device", "code", "reason", "verdict", "text"}

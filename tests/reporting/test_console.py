@@ -1,10 +1,10 @@
 import pytest
 
 from fednet.config import WorkerName
-from fednet.protocol.messages import RoundClosed
 from fednet.reporting.console import RunConsole, WorkerConsole, rejections, round_cells
 from fednet.reporting.reporter import WorkerView
 from fednet.worker.training import TrainingProgress
+from tests.audit.records import chain, closing
 
 DOCUMENT = {
     "round": 2,
@@ -41,9 +41,7 @@ def test_a_worker_hears_what_became_of_its_update(capsys: pytest.CaptureFixture[
     console.notice("same")
     console.notice("same")
     console.training(1, TrainingProgress(0.5, 1, 0.75, 80.0, 12.0))
-    console.round_closed(
-        RoundClosed(round=1, verdict="selected", reason="selected", weight=0.25, metrics={"accuracy": 0.5})
-    )
+    console.round_closed(closing(chain({"client1": "1" * 64})[1], 0, weight=0.25, metrics={"accuracy": 0.5}))
     out = capsys.readouterr().out.splitlines()
     assert out == [
         "same",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fednet.errors import DiskFull, StorageError
-from fednet.storage import atomic
+from fednet.storage import atomic, disk
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -17,12 +17,17 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert [each.name for each in path.parent.iterdir()] == ["file"]
 
 
-def test_a_failure_in_the_middle_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:
+def test_a_failure_in_the_middle_leaves_the_old_content_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, target: Path) -> None:
+        raise RuntimeError("stopped before the rename")
+
     path = tmp_path / "file"
     atomic.write_text(path, "old")
-    with pytest.raises(RuntimeError), atomic.replacing(path) as file:
-        file.write(b"half")
-        raise RuntimeError("power")
+    monkeypatch.setattr(disk, "rename", fail)
+    with pytest.raises(RuntimeError):
+        atomic.write_text(path, "new")
     assert path.read_text() == "old"
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
@@ -63,3 +68,11 @@ def test_publishing_works_without_hard_links(tmp_path: Path, monkeypatch: pytest
     atomic.write_text(tmp_path / "source", "content")
     atomic.publish(tmp_path / "source", tmp_path / "target")
     assert (tmp_path / "target").read_text() == "content"
+
+
+def test_what_a_dead_process_left_is_swept(tmp_path: Path) -> None:
+    atomic.write_text(tmp_path / "file", "x")
+    (tmp_path / ".file.0011aabb.tmp").write_text("half")
+    (tmp_path / ".hidden").write_text("somebody else's")
+    atomic.sweep_temporary(tmp_path)
+    assert sorted(each.name for each in tmp_path.iterdir()) == [".hidden", "file"]

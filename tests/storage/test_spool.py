@@ -1,10 +1,11 @@
+import hashlib
 from pathlib import Path
 
 import pytest
 import torch
 
 from fednet.errors import StorageError
-from fednet.storage.spool import ChunkMemory, SpoolFile, SpoolRows, clear_spool, read_spooled
+from fednet.storage.spool import ChunkMemory, SpoolFile, SpoolRows, digest_of_file, read_spooled
 
 
 def spooled(path: Path, data: bytes) -> Path:
@@ -61,11 +62,10 @@ def test_a_missing_update_is_named(tmp_path: Path) -> None:
         SpoolRows([tmp_path / "nothing"], width=1)
 
 
-def test_clearing_twice_is_no_error(tmp_path: Path) -> None:
-    spooled(tmp_path / "round" / "u", b"x")
-    clear_spool(tmp_path / "round")
-    clear_spool(tmp_path / "round")
-    assert not (tmp_path / "round").exists()
+def test_a_files_digest_is_of_its_content(tmp_path: Path) -> None:
+    assert digest_of_file(spooled(tmp_path / "u", b"abc")) == hashlib.sha256(b"abc").hexdigest()
+    with pytest.raises(StorageError, match="cannot be read"):
+        digest_of_file(tmp_path / "nothing")
 
 
 def test_a_chunks_memory_is_used_again_and_never_by_two() -> None:

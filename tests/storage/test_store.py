@@ -1,14 +1,48 @@
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fednet.config import RunId, RunSettings
+from fednet.config import RunId, RunSettings, WorkerName
 from fednet.errors import BadInput, StorageError
-from fednet.storage.store import CommittedRound, RunStore, has_run
+from fednet.storage.store import CommittedRound, RunStore, StoredUpdate, has_run
+from tests.audit.records import chain, headers
 
 SETTINGS = RunSettings(model="small-cnn", image_size=64, classes=("a", "b"), workers=3, quorum=2)
+
+
+RECORDS = chain({}, {})
+FIRST_VERSION = """
+CREATE TABLE run (
+    id TEXT NOT NULL, created_s REAL NOT NULL, settings TEXT NOT NULL, manifest TEXT NOT NULL, software TEXT NOT NULL
+);
+CREATE TABLE rounds (
+    round INTEGER PRIMARY KEY, committed_s REAL NOT NULL, checkpoint TEXT NOT NULL, model_sha256 TEXT NOT NULL,
+    document TEXT NOT NULL
+);
+CREATE TABLE updates (
+    round INTEGER NOT NULL, worker TEXT NOT NULL, sha256 TEXT NOT NULL, samples INTEGER NOT NULL,
+    stored_s REAL NOT NULL, PRIMARY KEY (round, worker)
+);
+PRAGMA user_version = 1;
+"""
+
+
+def stored(worker: str, **changes: Any) -> StoredUpdate:
+    fields: dict[str, Any] = {
+        "worker": worker,
+        "sha256": "ab" * 32,
+        "nbytes": 100,
+        "samples": 10,
+        "train_s": 1.5,
+        "loss": 0.5,
+        "arrived_s": 2.5,
+        "fingerprint": "cd" * 32,
+    }
+    return StoredUpdate(**(fields | changes))
 
 
 def committed(number: int) -> CommittedRound:
@@ -19,9 +53,9 @@ def committed(number: int) -> CommittedRound:
 
 def test_a_run_survives_closing(tmp_path: Path) -> None:
     store = RunStore(tmp_path)
-    store.begin(RunId("r1"), SETTINGS, manifest="m", software="test")
-    store.commit(committed(1))
-    store.commit(committed(2))
+    store.begin(RunId("r1"), SETTINGS, RECORDS[0], manifest="m", software="test")
+    store.commit(committed(1), RECORDS[1])
+    store.commit(committed(2), RECORDS[2])
     store.close()
     again = RunStore(tmp_path)
     assert again.run() == ("r1", SETTINGS, "m")
@@ -31,16 +65,16 @@ def test_a_run_survives_closing(tmp_path: Path) -> None:
 
 def test_a_committed_round_never_changes(tmp_path: Path) -> None:
     store = RunStore(tmp_path)
-    store.commit(committed(1))
+    store.commit(committed(1), RECORDS[1])
     with pytest.raises(StorageError):
-        store.commit(committed(1))
+        store.commit(committed(1), RECORDS[1])
     store.close()
 
 
 def test_an_update_counts_once(tmp_path: Path) -> None:
     store = RunStore(tmp_path)
-    store.update_stored(1, "client1", sha256="first", samples=10)
-    store.update_stored(1, "client1", sha256="second", samples=99)
+    store.update_stored(1, stored("client1", sha256="first", samples=10))
+    store.update_stored(1, stored("client1", sha256="second", samples=99))
     with closing(sqlite3.connect(tmp_path / "run.sqlite")) as database:
         rows = database.execute("SELECT sha256, samples FROM updates").fetchall()
     assert rows == [("first", 10)]
@@ -80,6 +114,72 @@ def test_a_run_exists_from_its_beginning_and_not_from_its_database(tmp_path: Pat
     assert not has_run(tmp_path)
     store = RunStore(tmp_path)
     assert not has_run(tmp_path)
-    store.begin(RunId("r1"), SETTINGS, manifest="m", software="test")
+    store.begin(RunId("r1"), SETTINGS, RECORDS[0], manifest="m", software="test")
     assert has_run(tmp_path)
     store.close()
+
+
+def test_a_round_under_way_is_known_with_what_is_durable_of_it(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    assert store.round_under_way() is None
+    store.round_begun(1, {WorkerName("b"), WorkerName("a")})
+    store.update_stored(1, stored("b"))
+    store.update_stored(1, stored("a"))
+    store.close()
+    store = RunStore(tmp_path)
+    found = store.round_under_way()
+    assert found is not None
+    assert (found.round, sorted(found.cohort), found.updates) == (1, ["a", "b"], (stored("a"), stored("b")))
+    store.update_lost(1, WorkerName("a"))
+    again = store.round_under_way()
+    assert again is not None and again.updates == (stored("b"),)
+    store.commit(committed(1), RECORDS[1])
+    assert store.round_under_way() is None, "it is committed"
+    store.close()
+
+
+def test_a_commit_says_what_became_of_each_update(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    store.update_stored(1, stored("a"))
+    updates = [{"worker": "a", "selected": False, "reason": "it points away"}]
+    document = committed(1).document | {"updates": updates}
+    store.commit(CommittedRound(round=1, checkpoint="c", model_sha256="ab" * 32, document=document), RECORDS[1])
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "run.sqlite")) as database:
+        assert database.execute("SELECT fate, reason FROM updates").fetchall() == [("rejected", "it points away")]
+
+
+def test_the_chain_is_kept_as_it_was_signed(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    store.begin(RunId("r1"), SETTINGS, RECORDS[0], manifest="m", software="test")
+    store.commit(committed(1), RECORDS[1])
+    store.commit(committed(2), RECORDS[2])
+    assert store.records() == RECORDS
+    assert store.headers_after(0, most=1) == headers(RECORDS[1:2])
+    assert store.headers_after(1, most=5) == headers(RECORDS[2:])
+    store.close()
+
+
+def test_a_run_of_the_first_version_is_migrated_and_loses_nothing(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "run.sqlite")) as database:
+        database.executescript(FIRST_VERSION)
+        database.execute("INSERT INTO run VALUES ('r1', 1.0, ?, 'm', 'old')", (json.dumps(SETTINGS.to_dict()),))
+        database.execute(
+            "INSERT INTO rounds VALUES (1, 1.0, 'round-1.pth', ?, ?)", ("ab" * 32, '{"round": 1, "x": [1.5]}')
+        )
+        database.execute("INSERT INTO updates VALUES (1, 'a', 'x', 3, 1.0)")
+        database.commit()
+    store = RunStore(tmp_path)
+    assert store.run() == ("r1", SETTINGS, "m")
+    assert store.rounds() == [committed(1)]
+    assert store.stored_in(1) == {"a"}
+    assert store.records() == []
+    store.close()
+
+
+def test_an_ending_is_kept(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    store.ended("parked", "too few")
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "run.sqlite")) as database:
+        assert database.execute("SELECT what, detail FROM events").fetchall() == [("parked", "too few")]

@@ -2,13 +2,15 @@ from typing import Any
 
 import pytest
 
+from fednet.audit.own_chain import OwnChain
 from fednet.config import TrainingSettings, WorkerConsent
-from fednet.errors import RemoteProtocolError
+from fednet.errors import AuditError, RemoteProtocolError
 from fednet.protocol.messages import (
     Goodbye,
     Hello,
     ModelWanted,
-    RoundClosed,
+    Records,
+    RecordsWanted,
     RoundStarted,
     RunStatus,
     UpdateAccepted,
@@ -19,6 +21,9 @@ from fednet.protocol.messages import (
 from fednet.worker.session import (
     BeginTask,
     Heard,
+    KeepAcknowledged,
+    KeepHeader,
+    KeepRecord,
     Leave,
     LinkLost,
     ModelReceived,
@@ -34,6 +39,7 @@ from fednet.worker.session import (
     UpdateSaved,
     WorkerSession,
 )
+from tests.audit.records import RUN, chain, check, closing, digest, headers, shown
 
 TRAINING: dict[str, Any] = {"local_epochs": 1, "batch_size": 8, "learning_rate": 0.1}
 SAVED = UpdateSaved(round=1, nbytes=10, sha256="cd" * 32, samples=5, train_s=1.0, loss=0.5)
@@ -54,7 +60,8 @@ def round_started(number: int = 1, **changes: Any) -> RoundStarted:
 
 
 def session(**consent: Any) -> WorkerSession:
-    return WorkerSession(model="small-cnn", consent=WorkerConsent(**consent))
+    chain = OwnChain(run=RUN, worker="b", check_signature=check)
+    return WorkerSession(model="small-cnn", consent=WorkerConsent(**consent), chain=chain)
 
 
 def offered(commands: list[Any]) -> UpdateOffered:
@@ -153,8 +160,11 @@ def test_a_refused_update_says_why() -> None:
 
 
 def test_news_are_shown() -> None:
-    closed = RoundClosed(round=1, verdict="selected", reason="selected", weight=0.2, metrics={})
-    assert session().handle(Heard(closed)) == [ShowRound(closed)]
+    record = chain({"a": "1" * 64, "b": "2" * 64})[1]
+    closed = closing(record, 1)
+    worker = session()
+    assert worker.handle(Heard(closed)) == [KeepRecord(shown(record, 1)), ShowRound(closed)]
+    assert worker.handle(Heard(closed)) == [], "it is shown once, however often it is said"
     assert session().handle(Heard(RunStatus(text="waiting"))) == [ShowNotice("waiting")]
     assert session().handle(Heard(Goodbye(code="finished", reason="done"))) == [SessionEnded("finished", "done")]
 
@@ -166,3 +176,39 @@ def test_a_round_that_closes_before_its_model_has_come_is_waited_for_no_more() -
     assert commands[0] == StopReceiving()
     assert worker.stage is Stage.DELIVERED
     assert StopReceiving() not in trained().handle(Heard(UpdateRefused(round=1, code="late", reason="closed")))
+
+
+def test_what_lies_between_two_records_is_asked_for_and_kept() -> None:
+    records = chain(*[{"b": digest(f"update {number}")} for number in range(1, 9)])
+    worker = session()
+    worker.handle(Heard(closing(records[1], 0)))
+    last = closing(records[8], 0)
+    assert worker.handle(Heard(last)) == [Send(RecordsWanted(after=1))]
+    some = worker.handle(Heard(Records(headers=headers(records[2:6]))))
+    assert some == [*(KeepHeader(each.header) for each in records[2:6]), Send(RecordsWanted(after=5))]
+    rest = worker.handle(Heard(Records(headers=headers(records[6:9]))))
+    assert rest[:2] == [KeepHeader(records[6].header), KeepHeader(records[7].header)]
+    assert rest[2:] == [KeepRecord(shown(records[8], 0)), ShowRound(last)]
+
+
+def test_a_coordinator_that_does_not_show_what_lies_between_is_not_believed() -> None:
+    records = chain({}, {}, {}, {})
+    worker = session()
+    worker.handle(Heard(closing(records[1], None)))
+    worker.handle(Heard(closing(records[4], None)))
+    with pytest.raises(AuditError, match="does not show the records before it"):
+        worker.handle(Heard(Records(headers=[])))
+
+
+def test_an_update_in_the_record_that_was_never_sent_is_seen() -> None:
+    worker = trained()
+    worker.handle(SAVED)
+    assert KeepAcknowledged(1, SAVED.sha256) in worker.handle(Heard(UpdateAccepted(round=1)))
+    with pytest.raises(AuditError, match="update_sha256"):
+        worker.handle(Heard(closing(chain({"b": digest("another")})[1], 0)))
+
+
+def test_a_verdict_that_the_record_does_not_bear_out_is_seen() -> None:
+    closed = closing(chain({"b": digest("mine")})[1], 0, verdict="rejected")
+    with pytest.raises(AuditError, match="which is not what the record says"):
+        session().handle(Heard(closed))

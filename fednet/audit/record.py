@@ -1,0 +1,121 @@
+"""One record of the chain: what a round did, as bytes that are hashed and signed.
+
+The header names everything by value or by hash, the previous header among it; so the last header vouches for all
+before. What concerns one hospital only (its samples, its score) stands in an entry of its own, of which the header has
+the Merkle root: each hospital is shown its own entry and the path that proves its place, and learns nothing of the
+others'. No entry can be guessed from its hash: it holds the digest of an update that only its sender and the
+coordinator know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from fednet.audit import merkle
+from fednet.errors import AuditError
+
+FORMAT = "fednet-audit-1"
+NOTHING_BEFORE = "0" * 64
+"""What the first record names as its predecessor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignedRecord:
+    """A record with everything that proves it."""
+
+    header: bytes  # canonical JSON
+    entries: tuple[bytes, ...]  # canonical JSON each, by the workers' names
+    signature: bytes  # of the header: ECDSA on P-256 with SHA-256, DER
+    certificate: bytes  # the signer's, DER
+
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        """Return what the header says; raises `AuditError` where it is no header."""
+        return read_header(self.header)
+
+    @property
+    def round(self) -> int:
+        """Return the round after which the record was made; 0: the run's beginning."""
+        return int(self.fields["round"])
+
+    @property
+    def digest(self) -> str:
+        """Return what the next record names as its predecessor."""
+        return digest_of_header(self.header)
+
+
+def canonical(document: Any) -> bytes:
+    """Return the one JSON encoding of a document: sorted keys, no white space, UTF-8, no NaN (as in RFC 8785)."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest_of_header(header: bytes) -> str:
+    """Return a header's SHA-256, hex."""
+    return hashlib.sha256(header).hexdigest()
+
+
+def make_header(
+    *,
+    run: str,
+    round_number: int,
+    previous: str,
+    entries: Sequence[bytes],
+    model_before: str,
+    model_after: str,
+    document: bytes,
+    settings: Mapping[str, Any],
+    facts: Mapping[str, Any],
+) -> bytes:
+    """Return a record's header.
+
+    `previous`: digest of the header before, or `NOTHING_BEFORE`; `model_*`: SHA-256 of the flat global model, hex;
+    `document`: the round as the run's database keeps it; `facts`: plain JSON for people (aggregator, metrics, ...).
+    """
+    return canonical(
+        {
+            **facts,
+            "format": FORMAT,
+            "run": run,
+            "round": round_number,
+            "previous": previous,
+            "model_before": model_before,
+            "model_after": model_after,
+            "entries": len(entries),
+            "entries_root": merkle.Tree(entries).root.hex(),
+            "document_sha256": hashlib.sha256(document).hexdigest(),
+            "settings_sha256": hashlib.sha256(canonical(settings)).hexdigest(),
+        }
+    )
+
+
+_TYPES: Mapping[str, type] = {
+    "format": str,
+    "run": str,
+    "round": int,
+    "previous": str,
+    "model_before": str,
+    "model_after": str,
+    "entries": int,
+    "entries_root": str,
+    "document_sha256": str,
+    "settings_sha256": str,
+}
+
+
+def read_header(header: bytes) -> dict[str, Any]:
+    """Return a header's fields; raises `AuditError` naming what is wrong with it."""
+    try:
+        fields = json.loads(header)
+    except ValueError as exc:
+        raise AuditError("record: header is no JSON") from exc
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        raise AuditError(f"record: header is not of format {FORMAT}")
+    for name, expected in _TYPES.items():
+        if type(fields.get(name)) is not expected:
+            raise AuditError(f"record: header has no usable {name}")
+    return fields

@@ -1,0 +1,86 @@
+"""What a run or a worker reports, as log lines: for a service whose output a machine reads."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from fednet.protocol.messages import RoundClosed
+from fednet.reporting.reporter import Progressing, WorkerView
+
+log = logging.getLogger("fednet.report")
+
+_STATUS_EVERY_S = 60.0
+
+
+def fields(**named: Any) -> dict[str, Any]:
+    """Return what `extra=` takes so that a structured log line has these fields."""
+    return {"fields": named}
+
+
+class LogReporter:
+    """Satisfies `RunReporter` and `WorkerReporter`; every line is at INFO, a warning at WARNING."""
+
+    def __init__(self) -> None:
+        self._last_status, self._last_status_s = "", 0.0
+        self._last_training_s = 0.0
+
+    def notice(self, text: str) -> None:
+        """Log one line."""
+        log.log(logging.WARNING if text.startswith("Warning: ") else logging.INFO, "%s", text)
+
+    def status(self, text: str, views: list[WorkerView]) -> None:
+        """Log what is waited for where it changed, and once a minute."""
+        kind = text.split(":")[0]
+        if kind != self._last_status or time.monotonic() - self._last_status_s > _STATUS_EVERY_S:
+            self._last_status, self._last_status_s = kind, time.monotonic()
+            log.info("%s", text)
+
+    def round_committed(self, document: dict[str, Any]) -> None:
+        """Log a round with its metrics, its seconds, and each worker's verdict."""
+        test = document.get("test") or {}
+        verdicts = {each["worker"]: each["reason"] for each in document["updates"]}
+        log.info(
+            "round committed",
+            extra=fields(
+                round=document["round"],
+                accuracy=test.get("accuracy"),
+                macro_f1=test.get("macro_f1"),
+                loss=test.get("loss"),
+                seconds=document["seconds"],
+                verdicts=verdicts,
+                absent=document.get("absent", []),
+            ),
+        )
+
+    def training(self, round_number: int, progress: Progressing) -> None:
+        """Log how far training is, once a minute."""
+        if time.monotonic() - self._last_training_s > _STATUS_EVERY_S:
+            self._last_training_s = time.monotonic()
+            log.info(
+                "training",
+                extra=fields(
+                    round=round_number,
+                    fraction=round(progress.fraction, 3),
+                    loss=progress.loss,
+                    images_per_s=round(progress.images_per_s, 1),
+                    remaining_s=round(progress.remaining_s, 1),
+                ),
+            )
+
+    def round_closed(self, closed: RoundClosed) -> None:
+        """Log what became of this worker's update."""
+        log.info(
+            "round closed",
+            extra=fields(
+                round=closed.round,
+                verdict=closed.verdict,
+                reason=closed.reason,
+                weight=closed.weight,
+                metrics=closed.metrics,
+            ),
+        )
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,103 @@
+"""How a run stands, for whoever watches over services: a small file that its coordinator renews each second."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from fednet.errors import StorageError
+from fednet.reporting.reporter import WorkerView
+from fednet.storage.atomic import write_json
+from fednet.storage.history import Standing, read_history
+
+log = logging.getLogger(__name__)
+
+_NAME = "status.json"
+_FRESH = timedelta(seconds=15)  # the file is renewed each second: after this the coordinator hangs, or its disk does
+
+
+class StatusFile:
+    """`status.json` in a run folder. It says nothing that the run needs, so no fsync is spent on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / _NAME
+        self._has_failed = False
+
+    def show(self, text: str, *, phase: str, round_number: int, views: list[WorkerView]) -> None:
+        """Replace what it says; a file that cannot be written is logged once."""
+        document = {
+            "updated": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "pid": os.getpid(),
+            "phase": phase,
+            "round": round_number,
+            "text": text,
+            "workers": [
+                {
+                    "name": view.name,
+                    "connected": view.is_connected,
+                    "activity": view.activity,
+                    "fraction": view.fraction,
+                    "samples": view.samples,
+                    "device": view.device,
+                }
+                for view in views
+            ],
+        }
+        try:
+            write_json(self._path, document, durably=False)
+        except StorageError as exc:
+            if not self._has_failed:
+                log.warning("%s", exc)
+            self._has_failed = True
+
+
+@dataclass(frozen=True)
+class Status:
+    """An answer to "is everything all right?"."""
+
+    is_healthy: bool
+    text: str
+    document: dict[str, Any]
+
+
+def standing_of(folder: Path, *, now: datetime) -> Status:
+    """Return how the run in `folder` stands; raises `BadInput` where there is none.
+
+    Healthy: it has finished, or its coordinator is there and shows signs of life.
+    """
+    history = read_history(folder)
+    live = _live(folder) if history.standing is Standing.RUNNING else None
+    age = None if live is None else now - datetime.fromisoformat(live["updated"])
+    is_alive = age is not None and age < _FRESH
+    document = {
+        "folder": str(folder),
+        "run": history.run,
+        "standing": history.standing.value,
+        "rounds_done": len(history.rounds),
+        "rounds": history.settings.rounds,
+        "ending": history.ending,
+        "live": live,
+        "healthy": is_alive or history.standing is Standing.FINISHED,
+    }
+    text = f"{history.standing.value}: {len(history.rounds)} of {history.settings.rounds} rounds committed"
+    if history.standing is Standing.STOPPED:
+        text += f"; {history.ending}. `coordinator start --resume --run-dir {folder}` goes on"
+    elif live is not None and age is not None:
+        silence = f"no sign of life for {age.total_seconds():.0f} s: it hangs, or its disk does"
+        text += f"; {live['text'] if is_alive else silence}"
+    elif history.standing is Standing.RUNNING:
+        text += "; it is starting"
+    return Status(bool(document["healthy"]), text, document)
+
+
+def _live(folder: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads((folder / _NAME).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found
