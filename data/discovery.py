@@ -13,7 +13,7 @@ from pathlib import Path
 from data.classes import EXPECTED_FOLDERS, class_of
 from data.images import SUFFIXES, files_of, subfolders
 from fednet.errors import DataError
-from fednet.storage.atomic import storage_error
+from fednet.storage.disk import storage_error
 
 TRAINING, TESTING = "Training", "Testing"
 _HOW_TO_GET = (

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from data.classes import CLASSES, FOLDERS
-from fednet.storage.atomic import storage_error
+from fednet.storage.disk import storage_error
 
 Pixels = npt.NDArray[np.uint8]
 _Field = npt.NDArray[np.float32]

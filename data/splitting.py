@@ -25,7 +25,8 @@ from data.duplicates import THUMBNAIL, Groups, group_twins
 from data.images import MAX_BAD_FRACTION, BadFile, Pixels, decode, refuse_too_many
 from data.partition import partition, stratified_share
 from fednet.errors import DataError
-from fednet.storage.atomic import storage_error, write_json
+from fednet.storage.atomic import write_json
+from fednet.storage.disk import storage_error
 
 VALIDATION, TEST, ROOT = "server_data/validation", "server_data/test", "server_data/root"
 RESPLIT_TEST = 0.2  # of the pooled images, where the published test set is not used

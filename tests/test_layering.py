@@ -37,7 +37,7 @@ ALLOWED = {
     },
     "worker": {"worker", "compression", "protocol", "reporting", "storage", "transport"},
 }
-BASE = {"fednet", "fednet.config", "fednet.errors", "fednet.tensors"}
+BASE = {"fednet", "fednet.config", "fednet.errors", "fednet.failpoints", "fednet.tensors"}
 PURE = [
     *sorted((ROOT / "fednet/protocol").glob("*.py")),
     *sorted((ROOT / "fednet/aggregation").rglob("*.py")),

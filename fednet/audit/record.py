@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 from fednet.audit import merkle
 from fednet.errors import AuditError
@@ -22,6 +22,15 @@ from fednet.errors import AuditError
 FORMAT = "fednet-audit-1"
 NOTHING_BEFORE = "0" * 64
 """What the first record names as its predecessor."""
+
+
+class Signer(Protocol):
+    """Signs as the coordinator (fednet.security.signing)."""
+
+    certificate_der: bytes
+
+    def sign(self, header: bytes) -> bytes:
+        """Return the signature of some bytes, DER."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +61,30 @@ class SignedRecord:
 def canonical(document: Any) -> bytes:
     """Return the one JSON encoding of a document: sorted keys, no white space, UTF-8, no NaN (as in RFC 8785)."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def document_text(document: Mapping[str, Any]) -> bytes:
+    """Return a round's document as the database keeps it: what its record's hash is of."""
+    return json.dumps(document).encode()
+
+
+def entry_of(update: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a record says of one update, from the round's document."""
+    return {
+        "worker": update["worker"],
+        "certificate": update["fingerprint"],
+        "update_sha256": update["sha256"],
+        "samples": update["samples"],
+        "score": update["score"],
+        "selected": update["selected"],
+        "weight": update["weight"],
+        "reason": update["reason"],
+    }
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """Return the SHA-256 by which a record names the run's settings, hex."""
+    return hashlib.sha256(canonical(settings)).hexdigest()
 
 
 def digest_of_header(header: bytes) -> str:
@@ -88,7 +121,7 @@ def make_header(
             "entries": len(entries),
             "entries_root": merkle.Tree(entries).root.hex(),
             "document_sha256": hashlib.sha256(document).hexdigest(),
-            "settings_sha256": hashlib.sha256(canonical(settings)).hexdigest(),
+            "settings_sha256": settings_digest(settings),
         }
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from fednet.commands import bench_wire
+from fednet.commands.bench_chaos import bench_chaos
 from fednet.commands.options import device_option, json_option
 
 
@@ -18,7 +19,7 @@ def command() -> None:
     """Measure this machine; every figure stands beside a reference from the same run."""
 
 
-for each in bench_wire.COMMANDS:
+for each in (*bench_wire.COMMANDS, bench_chaos):
     command.add_command(each)
 
 

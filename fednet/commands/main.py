@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from fednet import failpoints
 from fednet.errors import FednetError
 
 # name -> (module, one line for --help). The line stands here so that --help imports no command.
@@ -64,6 +65,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     try:
+        if failpoints.VARIABLE in os.environ:
+            failpoints.arm(os.environ[failpoints.VARIABLE])
         result: Any = cli.main(arguments, prog_name="cli.py", standalone_mode=False)
     except FednetError as exc:
         if "--debug" in arguments:

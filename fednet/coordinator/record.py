@@ -6,33 +6,33 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from fednet.aggregation.reputation import Standing, standings, suspects
+from fednet.aggregation.reputation import Standing
 from fednet.audit import merkle
 from fednet.audit.own_chain import Shown
-from fednet.audit.record import NOTHING_BEFORE, SignedRecord, canonical, make_header
+from fednet.audit.record import (
+    NOTHING_BEFORE,
+    SignedRecord,
+    Signer,
+    canonical,
+    document_text,
+    entry_of,
+    make_header,
+)
 from fednet.config import RunId, RunSettings, WorkerName
+from fednet.coordinator.conclusions import best_of, history_of, quarantined_after, suspects_after
 from fednet.storage import disk
 from fednet.storage.atomic import publish, write_json
-from fednet.storage.store import CommittedRound, RunStore, document_text
+from fednet.storage.store import CommittedRound, RunStore
 from fednet.tensors import digest_of
 
 SaveModel = Callable[[Path, torch.Tensor, dict[str, Any]], None]
 """Writes a flat model (uint8) as a checkpoint, atomically; the dict holds `round` and `run`."""
 
 _CHOSEN_METRICS = ("accuracy", "macro_f1", "loss")
-
-
-class Signer(Protocol):
-    """Signs records as the coordinator (fednet.security.signing)."""
-
-    certificate_der: bytes
-
-    def sign(self, header: bytes) -> bytes:
-        """Return the signature of a header, DER."""
 
 
 @dataclass
@@ -128,17 +128,12 @@ class RunRecord:
         """Write what follows from the committed rounds: `history.json`, and `best.pth` by validation alone."""
         if not self._rounds:
             return
-        best = max(self._rounds, key=_validation_rank)
-        publish(self._folder / "checkpoints" / best.checkpoint, self._folder / "best.pth")
-        history = {
-            "run": self._run,
-            "settings": self._settings.to_dict(),
-            "best_round": best.round,
-            "standings": [asdict(each) for each in self._standings()],
-            "rounds": [committed.document for committed in self._rounds],
-        }
-        write_json(self._folder / "history.json", history)
-        self._drop_checkpoints(best.round)
+        documents = self._documents()
+        best = best_of(documents)
+        checkpoint = next(each.checkpoint for each in self._rounds if each.round == best)
+        publish(self._folder / "checkpoints" / checkpoint, self._folder / "best.pth")
+        write_json(self._folder / "history.json", history_of(self._run, self._settings, documents))
+        self._drop_checkpoints(best)
 
     def shown_to(self, worker: WorkerName) -> Shown:
         """Return the last record as this worker may see it."""
@@ -160,30 +155,18 @@ class RunRecord:
 
     def suspects(self) -> list[Standing]:
         """Return who was rejected too often of late: as often as quarantine asks for, or else always."""
-        settings = self._settings
-        return suspects(
-            self._standings(),
-            rejections=settings.quarantine or settings.reputation_window,
-            window=settings.reputation_window,
-        )
+        return suspects_after(self._documents(), self._settings)
 
     def quarantined(self) -> dict[WorkerName, str]:
         """Return whose updates the next round leaves out, and why: if the operator says so, at most f workers."""
-        if not self._settings.quarantine:
-            return {}
-        return {
-            WorkerName(each.worker): f"quarantined, after {each.rejected_lately} rejections in {each.lately} rounds"
-            for each in self.suspects()[: self._settings.byzantine]
-        }
+        return quarantined_after(self._documents(), self._settings)
 
     def finish(self) -> None:
         """Publish the last round's model as `final.pth`."""
         publish(self._folder / "checkpoints" / self._rounds[-1].checkpoint, self._folder / "final.pth")
 
-    def _standings(self) -> list[Standing]:
-        """Return how each worker fared over all committed rounds."""
-        verdicts = [each.document["updates"] for each in self._rounds]
-        return standings(verdicts, window=self._settings.reputation_window)
+    def _documents(self) -> list[dict[str, Any]]:
+        return [each.document for each in self._rounds]
 
     def _show(self, record: SignedRecord | None) -> None:
         self._chain_end = record
@@ -246,22 +229,3 @@ class RunRecord:
 def checkpoint_name(number: int) -> str:
     """Return the file name of a round's checkpoint."""
     return f"round-{number:04d}.pth"
-
-
-def entry_of(update: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a record says of one update, from the round's document."""
-    return {
-        "worker": update["worker"],
-        "certificate": update["fingerprint"],
-        "update_sha256": update["sha256"],
-        "samples": update["samples"],
-        "score": update["score"],
-        "selected": update["selected"],
-        "weight": update["weight"],
-        "reason": update["reason"],
-    }
-
-
-def _validation_rank(committed: CommittedRound) -> tuple[float, float, int]:
-    validation = committed.document.get("validation") or {}
-    return validation.get("macro_f1", 0.0), -validation.get("loss", 0.0), -committed.round

@@ -54,6 +54,7 @@ from fednet.errors import (
     StorageError,
     TooSlow,
 )
+from fednet.failpoints import reached
 from fednet.protocol import limits
 from fednet.protocol.messages import Enrolled, EnrolRequested, Hello, Message, Probe, Probed, RoundClosed, RunStatus
 from fednet.reporting.reporter import RunReporter, WorkerView
@@ -318,16 +319,25 @@ class Coordinator:
 
     async def _drive(self) -> None:
         self._report_waiting()
+        _reached("waiting")
         while not self._rounds.is_over:
             event = await self._next_event()
+            before = self._rounds.phase
             commands = self._rounds.handle(event, now=self._desk.now())
-            match event:
-                case WorkerJoined(worker):
-                    self._catch_up(worker)
-                case UpdateStored(worker, number) if worker in self._sessions:
-                    self._sessions[worker].update_stored(number)
+            self._answer(event)
+            if self._rounds.phase is not before:
+                _reached(self._rounds.phase.name.lower())
             for command in commands:
                 await self._carry_out(command)
+
+    def _answer(self, event: Event) -> None:
+        match event:
+            case WorkerJoined(worker):
+                self._catch_up(worker)
+            case UpdateStored(worker, number) if worker in self._sessions:
+                _reached("update-durable")
+                self._sessions[worker].update_stored(number)
+                _reached("acknowledged")
 
     async def _next_event(self) -> Event:
         now = self._desk.now()
@@ -430,6 +440,7 @@ class Coordinator:
             self._record.commit, document, combined.model, self._timings, round_began=self._round_began
         )
         self._model = combined.model
+        _reached("committed")
         for worker, session in self._sessions.items():
             session.link.send(self._closing(worker, document))
         self._desk.end_round()
@@ -533,6 +544,13 @@ def would_improve(document: dict[str, Any], worker: str) -> bool | None:
     """Return whether a round's validation loss is lower with this rejected worker's update; None: not tried."""
     tried = document.get("validation_with", {}).get(worker)
     return None if tried is None else bool(tried["loss"] < document["validation"]["loss"])
+
+
+def _reached(name: str) -> None:
+    try:
+        reached(f"coordinator.{name}")
+    except OSError as exc:
+        raise StorageError(str(exc)) from exc
 
 
 def _workers_of(document: dict[str, Any]) -> tuple[WorkerName, ...]:

@@ -20,8 +20,8 @@ from fednet.config import WorkerName
 from fednet.errors import CredentialError
 from fednet.security.identity import Role, identity_uri
 from fednet.security.keys import load_key, new_key, private_folder, save_key
-from fednet.storage.atomic import storage_error, write_bytes
-from fednet.storage.disk import sync_folder
+from fednet.storage.atomic import write_bytes
+from fednet.storage.disk import storage_error, sync_folder
 
 AUTHORITY_DAYS = 3650
 COORDINATOR_DAYS = 365

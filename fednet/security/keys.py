@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fednet.errors import CredentialError
-from fednet.storage.atomic import storage_error, write_bytes
+from fednet.storage.atomic import write_bytes
+from fednet.storage.disk import storage_error
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:

@@ -8,17 +8,10 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from fednet.errors import DiskFull, StorageError
 from fednet.storage import disk
+from fednet.storage.disk import storage_error
 
 _TEMPORARY = ".tmp"
-
-
-def storage_error(path: Path, exc: OSError) -> StorageError:
-    """Return the error that tells a user what became of `path`: `DiskFull` where room is what was missing."""
-    if exc.errno in disk.NO_ROOM:
-        return DiskFull(f"{path}: no room left to write it ({exc.strerror}). Free some disk space and start again")
-    return StorageError(f"{path}: cannot be written ({exc.strerror or exc})")
 
 
 def write_bytes(path: Path, content: bytes | memoryview, *, mode: int = 0o644, durably: bool = True) -> None:

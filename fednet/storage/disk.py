@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fednet.errors import SyncFailed
+from fednet.errors import DiskFull, StorageError, SyncFailed
+from fednet.failpoints import reached
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -69,6 +70,7 @@ def watched(watcher: Watcher) -> Iterator[None]:
 
 def note(operation: Operation) -> None:
     """Show the watchers an operation that is done elsewhere (SQLite's commits)."""
+    reached(f"disk.{operation.kind.value}")
     for watcher in _watchers:
         watcher(operation)
 
@@ -102,12 +104,18 @@ class File:
 
     def sync(self) -> None:
         """Make the content durable; its name lasts from the next `sync_folder` on."""
-        note(Operation(Kind.SYNC, self.path))
-        _fsync(self.descriptor, self.path)
+        _fsync(self.descriptor, Operation(Kind.SYNC, self.path))
 
     def close(self) -> None:
         """Close the descriptor."""
         os.close(self.descriptor)
+
+
+def storage_error(path: Path, exc: OSError) -> StorageError:
+    """Return the error that tells a user what became of `path`: `DiskFull` where room is what was missing."""
+    if exc.errno in NO_ROOM:
+        return DiskFull(f"{path}: no room left to write it ({exc.strerror}). Free some disk space and start again")
+    return StorageError(f"{path}: cannot be written ({exc.strerror or exc})")
 
 
 def rename(path: Path, target: Path) -> None:
@@ -123,9 +131,12 @@ def link(path: Path, target: Path) -> None:
 
 
 def unlink(path: Path) -> None:
-    """Remove a name; one that is gone already is no error."""
-    note(Operation(Kind.UNLINK, path))
-    path.unlink(missing_ok=True)
+    """Remove a name; one that is gone already is no error. Raises `StorageError`."""
+    try:
+        note(Operation(Kind.UNLINK, path))
+        path.unlink(missing_ok=True)
+    except OSError as exc:
+        raise storage_error(path, exc) from exc
 
 
 def make_folder(folder: Path) -> None:
@@ -150,30 +161,33 @@ def make_folder(folder: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder and all in it; one that is gone already is no error."""
-    note(Operation(Kind.REMOVE_FOLDER, folder))
+    """Remove a folder and all in it; one that is gone already is no error. Raises `StorageError`."""
     _named.discard(folder)
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+    try:
+        note(Operation(Kind.REMOVE_FOLDER, folder))
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+    except OSError as exc:
+        raise storage_error(folder, exc) from exc
 
 
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` durable (a rename is not, until its folder is synced)."""
-    note(Operation(Kind.SYNC_FOLDER, folder))
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        _fsync(descriptor, folder)
+        _fsync(descriptor, Operation(Kind.SYNC_FOLDER, folder))
     finally:
         os.close(descriptor)
 
 
-def _fsync(descriptor: int, path: Path) -> None:
+def _fsync(descriptor: int, operation: Operation) -> None:
     try:
+        note(operation)
         os.fsync(descriptor)
     except OSError as exc:
         if exc.errno in NO_ROOM:
             raise
         raise SyncFailed(
-            f"{path}: the disk did not keep what was written to it ({exc.strerror}). This process stops; check the "
-            f"disk before you start it again"
+            f"{operation.path}: the disk did not keep what was written to it ({exc.strerror}). This process stops: "
+            f"check the disk before you start it again"
         ) from exc

@@ -99,12 +99,12 @@ def runs_under(folder: Path) -> list[Path]:
 
 
 def _standing(folder: Path, *, done: int, asked: int) -> Standing:
-    if _is_held(folder):
+    if is_held(folder):
         return Standing.RUNNING
     return Standing.FINISHED if done >= asked else Standing.STOPPED
 
 
-def _is_held(folder: Path) -> bool:
+def is_held(folder: Path) -> bool:
     """Whether a coordinator has the folder's lock; a shared one is tried, so that readers do not meet each other."""
     try:
         with (folder / "lock").open("rb") as file:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fednet.errors import StorageError
 from fednet.storage import disk
-from fednet.storage.atomic import storage_error
+from fednet.storage.disk import storage_error
 
 
 class Journal:

@@ -15,7 +15,7 @@ import torch
 
 from fednet.errors import DiskFull, StorageError
 from fednet.storage import disk
-from fednet.storage.atomic import storage_error
+from fednet.storage.disk import storage_error
 
 
 class ChunkMemory:

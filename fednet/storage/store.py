@@ -9,16 +9,16 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fednet.audit.record import SignedRecord
+from fednet.audit.record import SignedRecord, document_text
 from fednet.config import RunId, RunSettings, WorkerName, run_settings_from
 from fednet.errors import BadInput, DiskFull, StorageError, SyncFailed
 from fednet.storage import disk
-from fednet.storage.atomic import storage_error
+from fednet.storage.disk import storage_error
 
 _BEGINNING = """
 CREATE TABLE run (
@@ -260,6 +260,14 @@ class RunStore:
             for number, checkpoint, digest, document in rows
         ]
 
+    def fold(self) -> None:
+        """Close the database, all of it in its one file (unless somebody reads it now); the folder stays held."""
+        try:
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as exc:
+            raise self._trouble(exc) from exc
+        self._database.close()
+
     def close(self) -> None:
         """Close the database and let another coordinator take the run."""
         self._database.close()
@@ -297,6 +305,8 @@ class RunStore:
                 disk.note(disk.Operation(disk.Kind.COMMITTED, self._path))
             except sqlite3.Error as exc:
                 raise self._trouble(exc) from exc
+            except OSError as exc:
+                raise storage_error(self._path, exc) from exc
 
     def _trouble(self, exc: sqlite3.Error) -> StorageError:
         code = getattr(exc, "sqlite_errorcode", 0)
@@ -305,11 +315,6 @@ class RunStore:
         if code & 0xFF == sqlite3.SQLITE_IOERR:
             return SyncFailed(f"{self._path}: the disk did not take it ({exc}). Check the disk before you start again")
         return StorageError(f"{self._path}: {exc}")
-
-
-def document_text(document: Mapping[str, Any]) -> bytes:
-    """Return a round's document as the database keeps it: what its record's hash is of."""
-    return json.dumps(document).encode()
 
 
 def records_in(database: sqlite3.Connection) -> list[SignedRecord]:

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 from fednet import __version__
 from fednet.compression.forms import FEATURES
 from fednet.config import RunSettings, TrainingSettings, WorkerConsent, run_settings_from
-from fednet.errors import ConnectionLost, FednetError, Refused, RemoteProtocolError
+from fednet.errors import ConnectionLost, FednetError, Refused, RemoteProtocolError, StorageError
+from fednet.failpoints import reached
 from fednet.protocol.messages import ChunksReceived, Goodbye, Hello, ModelWanted, Progress, Ready, RoundStarted, Welcome
 from fednet.reporting.reporter import WorkerReporter
 from fednet.tensors import bytes_of
@@ -220,7 +221,11 @@ class Worker:
             event = await self._events.get()
             if isinstance(event, Exception):
                 raise event
-            for command in session.handle(event):
+            before = session.stage
+            commands = session.handle(event)
+            if session.stage is not before:
+                _reached(session.stage.name.lower())
+            for command in commands:
                 if isinstance(command, SessionEnded):
                     return command
                 await self._carry_out(command, link)
@@ -245,10 +250,12 @@ class Worker:
                 link.start_transfer(transfer, bytes_of(workshop.update), offset=offset, window=window)
             case KeepAcknowledged(number, sha256):
                 await asyncio.to_thread(record_log.keep_acknowledged, number, sha256)
+                _reached("acknowledged")
             case KeepHeader(header):
                 await asyncio.to_thread(record_log.keep_header, header)
             case KeepRecord(shown):
                 await asyncio.to_thread(record_log.keep_record, shown)
+                _reached("record-kept")
             case ShowRound(closed):
                 self._reporter.round_closed(closed)
             case ShowNotice(text):
@@ -337,3 +344,10 @@ class Worker:
     async def _say_goodbye(self, code: str, reason: str) -> None:
         if self._link is not None:
             await asyncio.shield(self._link.close(code, reason))
+
+
+def _reached(name: str) -> None:
+    try:
+        reached(f"worker.{name}")
+    except OSError as exc:
+        raise StorageError(str(exc)) from exc

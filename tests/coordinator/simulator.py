@@ -138,10 +138,13 @@ class Plan:
         """Everybody who takes part, by name."""
         return tuple(WorkerName(f"client{number}") for number in range(1, self.settings.workers + 1))
 
-    @property
-    def answers_within_s(self) -> float:
-        """How long it takes at most from offering a model to having the update, where nothing breaks."""
-        return 30 * (self.slowest_message_s + self.slowest_write_s) + self.longest_training_s + 5.0
+    def answers_within_s(self, *, behind: int) -> float:
+        """Return how long it takes at most from offering a model to having the update, where nothing breaks.
+
+        `behind`: records of which the worker has yet to ask for the headers.
+        """
+        messages_s, writes_s = (12 + 2 * behind) * self.slowest_message_s, (6 + behind) * self.slowest_write_s
+        return messages_s + writes_s + self.longest_training_s + 0.5
 
     @property
     def ends_within_s(self) -> float:
@@ -161,7 +164,7 @@ def plan_of(dice: random.Random) -> Plan:
     return Plan(
         everybody_can_deliver=is_generous,
         settings=_settings_of(dice, is_generous=is_generous, typical_s=typical_s),
-        grace_s=GENEROUS_S if is_generous else typical_s * dice.uniform(0.05, 3.0),
+        grace_s=GENEROUS_S if is_generous else typical_s * dice.uniform(0.05, dice.choice((3.0, 20.0))),
         heals_s=dice.uniform(5.0, 60.0),
         cut_chance=dice.choice((0.0, 0.01, 0.03, 0.06)),
         crash_chance=dice.choice((0.0, 0.01, 0.03, 0.06)),
@@ -183,7 +186,7 @@ def _settings_of(dice: random.Random, *, is_generous: bool, typical_s: float) ->
         workers=workers,
         quorum=dice.randint(1, workers if is_generous else workers - 1),
         rounds=dice.choice((1, 2, 3) if is_generous else (2, 3, 9)),
-        deadline_s=GENEROUS_S if is_generous else typical_s * dice.uniform(0.3, 5.0),
+        deadline_s=GENEROUS_S if is_generous else typical_s * dice.uniform(0.3, dice.choice((4.0, 20.0))),
         patience_s=GENEROUS_S if is_generous else typical_s * dice.uniform(0.5, 5.0),
     )
 
@@ -381,11 +384,12 @@ class World:
         for _ in range(self.plan.sudden_faults):
             self.at(self.dice.uniform(0.0, self.plan.heals_s), self._strike)
         ended: float | None = None
+        latest_s = self.plan.ends_within_s
         for _ in range(MOST_EVENTS):
             if not self._agenda or (ended is not None and self._agenda[0][0] > ended + AFTERWARDS_S):
                 break
             self.now, _, action = heapq.heappop(self._agenda)
-            if ended is None and self.now > self.plan.ends_within_s:
+            if ended is None and self.now > latest_s:
                 break
             action()
             if ended is None and self.coordinator.has_finished:
@@ -539,8 +543,9 @@ class Disk:
 
     def sync_folder(self, folder: str) -> None:
         """Make the names in a folder durable."""
-        for path in [path for path in self.names.keys() | self._durable.keys() if path.startswith(folder)]:
-            self._settle(path)
+        for path in sorted(self.names.keys() | self._durable.keys()):
+            if path.startswith(folder):
+                self._settle(path)
 
     def unlink(self, path: str) -> None:
         """Remove a name, if it is there; it may come back after a power loss."""
@@ -556,7 +561,7 @@ class Disk:
             if self.names.get(path) is not self._durable.get(path) and dice.random() < 0.5:
                 self._settle(path)
         self.names = dict(self._durable)
-        for file in self.names.values():
+        for _, file in sorted(self.names.items()):
             if file.content != file.durable:
                 file.durable = dice.choice((file.content, file.durable, file.content[: len(file.content) // 2]))
             file.content = file.durable
@@ -668,12 +673,13 @@ class Coordinator(Host):
         self.database = Database()
         self._settings = world.plan.settings
         self.has_finished = False
-        self.is_listening = False
+        self.is_listening = self._is_up = False
 
     def start(self) -> None:
         """Begin a process."""
         self.world.say(self.name, "starts")
         self.life += 1
+        self._is_up = True
         self.events = Mailbox()
         self.sessions: dict[WorkerName, Session] = {}
         self.links: list[Connection] = []
@@ -692,7 +698,7 @@ class Coordinator(Host):
 
     def crash(self) -> None:
         """Die: killed, or without power."""
-        if self.has_finished or not self.is_listening:
+        if not self._is_up:
             return
         has_power = self.world.dice.random() < 0.5
         self.world.counts["kills" if has_power else "power losses"] += 1
@@ -710,7 +716,7 @@ class Coordinator(Host):
 
     def _end_process(self) -> None:
         self.life += 1
-        self.is_listening = False
+        self.is_listening = self._is_up = False
         for link in self.links:
             link.cut()
 
@@ -743,7 +749,6 @@ class Coordinator(Host):
             grace_s=self.world.plan.grace_s,
             now=self.world.now,
         )
-        self.is_listening = True
         self.world.witness.restarted()
         self.model = rounds[-1].model if rounds else FIRST_MODEL
         if self.rounds.round_number > self._settings.rounds:
@@ -751,6 +756,7 @@ class Coordinator(Host):
             return
         self._sweep()
         yield from self._recover()
+        self.is_listening = True
         yield from self._drive()
 
     def _sweep(self) -> None:
@@ -788,7 +794,7 @@ class Coordinator(Host):
             commands = self.rounds.handle(event, now=self.world.now)
             match event:
                 case WorkerJoined(worker):
-                    self._catch_up(worker)
+                    self.catch_up(worker)
                 case UpdateStored(worker, number) if worker in self.sessions:
                     self.sessions[worker].update_stored(number)
             for command in commands:
@@ -891,7 +897,8 @@ class Coordinator(Host):
         word = "absent" if verdict is None else "selected" if is_selected(verdict.sha256) else "rejected"
         return RoundClosed(round=committed.round, verdict=word, reason="", weight=0.0, metrics={}, **vars(shown))
 
-    def _catch_up(self, worker: WorkerName) -> None:
+    def catch_up(self, worker: WorkerName) -> None:
+        """Tell a worker that joins how the last round ended, and that its update is stored where it is."""
         session, rounds = self.sessions.get(worker), self.database.rounds
         if session is None:
             return
@@ -938,13 +945,14 @@ class Coordinator(Host):
         """Make a whole update durable, whatever becomes of the connection."""
         if not incoming.is_being_kept:
             incoming.is_being_kept = True
-            self.spawn(self._make_durable(worker, incoming))
+            self.spawn(self.make_durable(worker, incoming))
 
-    def _make_durable(self, worker: WorkerName, incoming: Incoming) -> Job[None]:
+    def make_durable(self, worker: WorkerName, incoming: Incoming) -> Job[None]:
+        """Sync an update's file, then its name, then add its row; only then it counts."""
         yield from self.sync_content(incoming)
         yield from self.sync_name(incoming)
         if self._is_wanted(worker, incoming) and not incoming.is_closed:
-            yield from self._add_row(worker, incoming)
+            yield from self.add_row(worker, incoming)
         incoming.is_settled = True
         if self._is_wanted(worker, incoming):
             self.take(worker, incoming)
@@ -958,7 +966,8 @@ class Coordinator(Host):
         folder = incoming.path.rpartition("/")[0] + "/"
         yield from self.write(f"syncs {folder}", lambda: self.disk.sync_folder(folder))
 
-    def _add_row(self, worker: WorkerName, incoming: Incoming) -> Job[None]:
+    def add_row(self, worker: WorkerName, incoming: Incoming) -> Job[None]:
+        """Remember an update that is durable; a second one of this worker and round changes nothing."""
         key, sha256 = (incoming.offered.round, worker), incoming.offered.sha256
         yield from self.write(f"adds the row of {worker}", lambda: self.database.updates.setdefault(key, sha256))
 
@@ -981,7 +990,7 @@ class Session:
     link: Connection
 
     def __init__(self, coordinator: Coordinator, worker: WorkerName) -> None:
-        self._desk = coordinator
+        self.desk = coordinator
         self._world = coordinator.world
         self._life = coordinator.life
         self.worker = worker
@@ -996,7 +1005,7 @@ class Session:
 
     def hear(self, said: object) -> None:
         """Take what the worker says."""
-        if self.is_over or self._life != self._desk.life:
+        if self.is_over or self._life != self.desk.life:
             return
         if self._waiting is not None:
             self._waiting.append(said)
@@ -1004,7 +1013,7 @@ class Session:
             self._end(leaves=False)
         elif isinstance(said, Ready):
             self._waiting = []
-            self._desk.spawn(self._join(said))
+            self.desk.spawn(self._join(said))
         else:
             self._answer(said)
 
@@ -1018,7 +1027,7 @@ class Session:
 
     def send_model(self) -> None:
         """Offer the round's model."""
-        desk, number = self._desk, self._desk.offer
+        desk, number = self.desk, self.desk.offer
         if number is None:
             return
         self.send(
@@ -1033,13 +1042,18 @@ class Session:
                 remaining_s=desk.rounds.remaining_s(now=self._world.now),
             )
         )
+        if self._is_joined:
+            self._await_update(number)
+
+    def _await_update(self, number: int) -> None:
+        behind = len(self.desk.database.rounds) - self.known_record
+        within_s = self._world.plan.answers_within_s(behind=behind)
         life = self._world.workers[self.worker].life
-        within_s = self._world.plan.answers_within_s
         self._world.at(self._world.now + within_s, partial(self._world.witness.asked, self, number, life))
 
     def update_stored(self, number: int) -> None:
         """Acknowledge a durable update, if the round has taken it."""
-        if self.worker in self._desk.rounds.delivered:
+        if self.worker in self.desk.rounds.delivered:
             self.send(UpdateAccepted(round=number))
         else:
             self._refuse(number)
@@ -1050,7 +1064,7 @@ class Session:
         if sending is not None:
             sending.cancel()
             self._refuse(number)
-        if self._is_uploading() and self.worker not in self._desk.delivered:
+        if self._is_uploading() and self.worker not in self.desk.delivered:
             self._upload = None
             if self._upload_transfer in self._expected:
                 self._expected[self._upload_transfer] = None
@@ -1058,13 +1072,13 @@ class Session:
 
     def is_alive(self) -> bool:
         """Whether this connection still serves its worker."""
-        return not self.is_over and self._life == self._desk.life and not self.link.is_cut
+        return not self.is_over and self._life == self.desk.life and not self.link.is_cut
 
     def _join(self, ready: Ready) -> Job[None]:
         self.known_record = ready.known_record
-        yield from self._desk.write(f"has seen {self.worker}", lambda: None)
+        yield from self.desk.write(f"has seen {self.worker}", lambda: None)
         self._is_joined = True
-        self._desk.events.post(WorkerJoined(self.worker))
+        self.desk.events.post(WorkerJoined(self.worker))
         waiting, self._waiting = self._waiting or [], None
         for said in waiting:
             self.hear(said)
@@ -1075,8 +1089,8 @@ class Session:
             sending.cancel()
         self.link.close_by_coordinator()
         if self._is_joined:
-            self._desk.events.post(WorkerLeft(self.worker) if leaves else WorkerLost(self.worker))
-        self._desk.forget(self)
+            self.desk.events.post(WorkerLeft(self.worker) if leaves else WorkerLost(self.worker))
+        self.desk.forget(self)
 
     def _answer(self, said: object) -> None:
         match said:
@@ -1085,7 +1099,7 @@ class Session:
             case UpdateOffered():
                 self.consider(said)
             case RecordsWanted(after=after):
-                found = [record.header for record in self._desk.database.records if record.round > after]
+                found = [record.header for record in self.desk.database.records if record.round > after]
                 self._world.counts["catch-ups"] += 1
                 self.send(Records(headers=found[: self._world.plan.headers_at_a_time]))
             case Chunk():
@@ -1094,13 +1108,13 @@ class Session:
                 self._end(leaves=code in _LEAVING)
 
     def _start_sending(self, wanted: ModelWanted) -> None:
-        if self._desk.offer is None or wanted.round != self._desk.offer:
+        if self.desk.offer is None or wanted.round != self.desk.offer:
             self._refuse(wanted.round)
             return
         if wanted.transfer in self._outgoing:
             raise Violation(Claim.NO_BREACH, f"{self.worker}: transfer {wanted.transfer} is under way already")
         if wanted.offset < NBYTES:
-            self._outgoing[wanted.transfer] = self._desk.spawn(self._send_chunks(wanted, self._desk.model))
+            self._outgoing[wanted.transfer] = self.desk.spawn(self._send_chunks(wanted, self.desk.model))
         else:
             self._model_delivered(wanted.round)
 
@@ -1115,11 +1129,11 @@ class Session:
 
     def _model_delivered(self, number: int) -> None:
         for _ in range(1 + self._world.strikes(0.1)):  # a worker may say that it has it, and acknowledge it too
-            self._desk.events.post(ModelDelivered(self.worker, number))
+            self.desk.events.post(ModelDelivered(self.worker, number))
 
     def consider(self, offered: UpdateOffered) -> None:
         """Take an update, or say why not."""
-        desk = self._desk
+        desk = self.desk
         self._world.witness.offered(self.worker, offered)
         if desk.rounds.refusal(self.worker, offered.round) is not None:
             self._world.counts["late updates"] += 1
@@ -1137,18 +1151,18 @@ class Session:
 
     def is_of_another_round(self, offered: UpdateOffered) -> bool:
         """Whether an update is not of the model on offer."""
-        return offered.round != self._desk.offer
+        return offered.round != self.desk.offer
 
     def receive(self, offered: UpdateOffered) -> None:
         """Ask for what is missing of an update."""
-        incoming = self._desk.place_for(self.worker, offered)
+        incoming = self.desk.place_for(self.worker, offered)
         self._upload, self._upload_transfer = incoming, offered.transfer
         offset = NBYTES if incoming.is_being_kept else len(incoming.file.content) // len(offered.sha256)
         if offset < NBYTES:
             self._expected[offered.transfer] = incoming
         self.send(UpdateWanted(round=offered.round, transfer=offered.transfer, offset=offset))
         if offset == NBYTES:
-            self._desk.keep(self.worker, incoming)
+            self.desk.keep(self.worker, incoming)
 
     def _take_chunk(self, chunk: Chunk) -> None:
         if chunk.transfer not in self._expected:
@@ -1159,7 +1173,7 @@ class Session:
             return
         incoming.file.content = chunk.content if is_last else incoming.offered.sha256
         if is_last:
-            self._desk.keep(self.worker, incoming)
+            self.desk.keep(self.worker, incoming)
 
     def _is_uploading(self) -> bool:
         return self._upload is not None and not self._upload.is_settled
@@ -1228,7 +1242,6 @@ class Worker(Host):
             self.crash()
             self._disk_number += 1
             self._format_disk()
-            self.world.witness.forgets(self.worker)
 
     def lose_link(self) -> None:
         """Lose the connection."""
@@ -1386,6 +1399,7 @@ class Worker(Host):
             yield self.world.soon(self.world.plan.slowest_message_s)
             if link is not None and link is self._link:
                 link.to_coordinator.send(Chunk(transfer, offset, content))
+        self._may_die("after sending its update")
 
     def _detach(self) -> None:
         if self._link is not None:
@@ -1414,10 +1428,6 @@ class Witness:
         """Count what is offered again."""
         self._world.counts["offers again"] += (worker, offered.round) in self._offered
         self._offered.add((worker, offered.round))
-
-    def forgets(self, worker: WorkerName) -> None:
-        """A worker lost its disk; what it was told holds all the same."""
-        assert worker in self._world.workers
 
     def acknowledged(self, worker: WorkerName, number: int) -> None:
         """A worker was told that its update of this round is stored."""

@@ -1,0 +1,58 @@
+"""What follows from a run's committed rounds: the best one, `history.json`, who is suspect, who is left out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from fednet.aggregation.reputation import Standing, standings, suspects
+from fednet.config import RunSettings, WorkerName
+
+Document = Mapping[str, Any]
+"""A committed round as the run's database keeps it."""
+
+
+def best_of(documents: Sequence[Document]) -> int:
+    """Return the round with the best model by validation alone; of equal ones the first."""
+    return int(max(documents, key=_validation_rank)["round"])
+
+
+def history_of(run: str, settings: RunSettings, documents: Sequence[Document]) -> dict[str, Any]:
+    """Return what `history.json` says after these rounds; plain JSON types."""
+    return {
+        "run": run,
+        "settings": settings.to_dict(),
+        "best_round": best_of(documents),
+        "standings": [asdict(each) for each in _standings(documents, settings)],
+        "rounds": list(documents),
+    }
+
+
+def suspects_after(documents: Sequence[Document], settings: RunSettings) -> list[Standing]:
+    """Return who was rejected too often of late: as often as quarantine asks for, or else always."""
+    return suspects(
+        _standings(documents, settings),
+        rejections=settings.quarantine or settings.reputation_window,
+        window=settings.reputation_window,
+    )
+
+
+def quarantined_after(documents: Sequence[Document], settings: RunSettings) -> dict[WorkerName, str]:
+    """Return whose updates the next round leaves out, and why: if the operator says so, at most f workers."""
+    if not settings.quarantine:
+        return {}
+    return {
+        WorkerName(each.worker): f"quarantined, after {each.rejected_lately} rejections in {each.lately} rounds"
+        for each in suspects_after(documents, settings)[: settings.byzantine]
+    }
+
+
+def _standings(documents: Sequence[Document], settings: RunSettings) -> list[Standing]:
+    """Return how each worker fared over all these rounds."""
+    return standings([each["updates"] for each in documents], window=settings.reputation_window)
+
+
+def _validation_rank(document: Document) -> tuple[float, float, int]:
+    validation = document.get("validation") or {}
+    return validation.get("macro_f1", 0.0), -validation.get("loss", 0.0), -document["round"]

@@ -1,0 +1,111 @@
+"""Reads a run's database without changing its folder: no journal files appear beside it, and nothing is folded."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from fednet.audit.evidence import RecordRow, RoundRow, RunRows, UpdateRow
+from fednet.errors import AuditError, BadInput
+from fednet.storage.history import is_held
+
+_WAL = "run.sqlite-wal"
+
+
+def read_evidence(folder: Path) -> RunRows:
+    """Return what the database of the run in `folder` says.
+
+    Raises `AuditError` where it cannot be read, `BadInput` where no run was begun, or one that kept no records.
+    """
+    try:
+        with _unchanged(folder) as database:
+            database.text_factory = lambda raw: raw.decode(errors="surrogateescape")
+            database.execute("BEGIN")  # one moment of a run that goes on meanwhile
+            if _is_from_before_records(database):
+                raise BadInput(
+                    f"run {folder}",
+                    found="no records: an older version began it",
+                    todo="`coordinator start --resume` with this version begins them",
+                )
+            return _rows(database, folder)
+    except sqlite3.Error as exc:
+        raise AuditError(f"cannot be read ({exc})") from exc
+
+
+def _rows(database: sqlite3.Connection, folder: Path) -> RunRows:
+    begun = database.execute("SELECT id, created_s, settings, manifest FROM run").fetchone()
+    if begun is None:
+        raise BadInput(f"run {folder}", found="a run that was never begun")
+    records = database.execute("SELECT round, header, entries, signature, certificate FROM audit ORDER BY round")
+    rounds = database.execute(
+        "SELECT round, committed_s, checkpoint, model_sha256, document FROM rounds ORDER BY round"
+    )
+    updates = database.execute(
+        "SELECT round, worker, sha256, samples, fingerprint, fate, reason FROM updates ORDER BY round, worker"
+    )
+    resumed = database.execute("SELECT at_s FROM events WHERE what = 'resumed'")
+    return RunRows(
+        **dict(zip(("run", "created_s", "settings", "manifest"), begun, strict=True)),
+        records=tuple(
+            RecordRow(round=number, header=header, entries=entries, signature=signature, certificate=certificate)
+            for number, header, entries, signature, certificate in records
+        ),
+        rounds=tuple(
+            RoundRow(round=number, committed_s=at, checkpoint=checkpoint, model_sha256=digest, document=document)
+            for number, at, checkpoint, digest, document in rounds
+        ),
+        updates=tuple(
+            UpdateRow(
+                round=number,
+                worker=worker,
+                sha256=digest,
+                samples=samples,
+                fingerprint=fingerprint,
+                fate=fate,
+                reason=reason,
+            )
+            for number, worker, digest, samples, fingerprint, fate, reason in updates
+        ),
+        resumed_s=tuple(at for (at,) in resumed),
+    )
+
+
+def _is_from_before_records(database: sqlite3.Connection) -> bool:
+    is_there = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'audit'").fetchone() is not None
+    return not is_there and database.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+@contextlib.contextmanager
+def _unchanged(folder: Path) -> Iterator[sqlite3.Connection]:
+    """Open the database so that its folder stays as it is.
+
+    What a crash left in the journal belongs to it, and SQLite reads that only where it may write: there a copy does.
+    Where a coordinator is at work the journal's files are there already, and are shared.
+    """
+    path = folder / "run.sqlite"
+    if is_held(folder):
+        with _opened(path, "mode=ro") as database:
+            yield database
+    elif _has_bytes(folder / _WAL):
+        with tempfile.TemporaryDirectory() as scratch:
+            for name in (path.name, _WAL):
+                shutil.copyfile(folder / name, Path(scratch) / name)
+            with _opened(Path(scratch) / path.name, "mode=ro") as database:
+                yield database
+    else:
+        with _opened(path, "mode=ro&immutable=1") as database:
+            yield database
+
+
+@contextlib.contextmanager
+def _opened(path: Path, how: str) -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?{how}", uri=True)) as database:
+        yield database
+
+
+def _has_bytes(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
