@@ -39,7 +39,7 @@ OF_WORKER = (
     "worker.acknowledged",
     "worker.record-kept",
 )
-OF_FILES = (
+OF_FILES = (  # of both, but for those that only one of them does
     "disk.create",
     "disk.allocate",
     "disk.write",
@@ -54,6 +54,8 @@ OF_FILES = (
     "disk.commit",
     "disk.committed",
 )
+NOT_OF_COORDINATOR = ("disk.truncate",)
+NOT_OF_WORKER = ("disk.allocate", "disk.link", "disk.unlink", "disk.remove-folder", "disk.commit", "disk.committed")
 
 
 @dataclass

@@ -8,9 +8,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 IMPURE = {"asyncio", "socket", "ssl", "time", "os", "pathlib", "sqlite3", "threading", "subprocess", "random", "io"}
 ALLOWED = {
+    "audit": {"audit"},
     "protocol": {"protocol"},
     "aggregation": {"aggregation"},
-    "storage": {"storage"},
+    "storage": {"storage", "audit"},
     "compression": {"compression"},
     "security": {"security", "storage"},
     "reporting": {"reporting", "storage", "protocol"},
@@ -28,6 +29,7 @@ ALLOWED = {
     "coordinator": {
         "coordinator",
         "aggregation",
+        "audit",
         "compression",
         "protocol",
         "reporting",
@@ -35,12 +37,14 @@ ALLOWED = {
         "storage",
         "transport",
     },
-    "worker": {"worker", "compression", "protocol", "reporting", "storage", "transport"},
+    "worker": {"worker", "audit", "compression", "protocol", "reporting", "storage", "transport"},
 }
 BASE = {"fednet", "fednet.config", "fednet.errors", "fednet.failpoints", "fednet.tensors"}
 PURE = [
+    *sorted((ROOT / "fednet/audit").glob("*.py")),
     *sorted((ROOT / "fednet/protocol").glob("*.py")),
     *sorted((ROOT / "fednet/aggregation").rglob("*.py")),
+    ROOT / "fednet/coordinator/conclusions.py",
     ROOT / "fednet/coordinator/round.py",
     ROOT / "fednet/worker/session.py",
 ]

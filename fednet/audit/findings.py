@@ -75,7 +75,7 @@ def differences(found: Any, expected: Any, path: str = "") -> Iterator[tuple[str
     """
     if isinstance(found, Mapping) and isinstance(expected, Mapping):
         for name in sorted(found.keys() | expected.keys()):
-            inner = f"{path}.{name}" if path else str(name)
+            inner = f"{path}.{plain(name)}" if path else plain(name)
             yield from differences(found.get(name, _NOTHING), expected.get(name, _NOTHING), inner)
     elif (ours := _by_worker(found)) is not None and (theirs := _by_worker(expected)) is not None:
         yield from differences(ours, theirs, path)

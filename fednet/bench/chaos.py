@@ -34,8 +34,9 @@ _POLL_S = 0.02
 _SOON = 0.3  # the share of kills that do not wait for progress
 _STARTS_WITHIN_S = 3.0
 _ROUND_S = 0.4  # about what an undisturbed round takes
-_HITS = (1, 2, 5, 12, 30)
-"""At which passing of a failpoint its kills strike, one after the other."""
+_HITS = {"disk": (1, 2, 3, 5, 8)}
+_ONCE_EACH = (1, 1, 1, 1, 1)
+"""At which passing of a failpoint its kills strike, one process after the other; states are passed once a round."""
 _PRELOADED = ["fednet.commands.serving", "fednet.commands.worker", "fednet.worker.service", "data.loaders", "rich.live"]
 
 
@@ -193,11 +194,11 @@ def at_failpoint(site: ChaosSite, entry: Entry, *, name: str, victim: str, actio
     """Run to the end while `victim` dies (fails, stalls) at a failpoint, `times` times; return how often it did."""
     struck = 0
     with processes(site, entry) as running:
-        for hit in _HITS[:times]:
+        for other in running.names:
+            if other != victim:
+                running.start(other)
+        for hit in _HITS.get(name.split(".")[0], _ONCE_EACH)[:times]:
             running.start(victim, failpoint=f"{name}:{action}:{hit}")
-            for other in running.names:
-                if other != victim and hit == _HITS[0]:
-                    running.start(other)
             if not _await_end(site, running, victim):
                 return struck  # the run finished before that hit
             struck += 1

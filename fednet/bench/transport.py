@@ -153,6 +153,7 @@ class _Ours:
         self._payload = memoryview(payload)
         self._sha256 = hashlib.sha256(payload).hexdigest()
         self._round = 0
+        self._sha256 = ""  # of the update, the same of all
 
     async def send(self) -> None:
         """Send to every worker at once, until each has all of it, hashed."""
@@ -162,13 +163,15 @@ class _Ours:
     async def offered(self) -> None:
         """Wait until every worker offers its update."""
         for link in self._links:
-            assert isinstance(await link.receive(), UpdateOffered)
+            offered = await link.receive()
+            assert isinstance(offered, UpdateOffered)
+            self._sha256 = offered.sha256
 
     async def take(self) -> None:
         """Take from every worker at once, hash and verify."""
         await asyncio.gather(*(self._take_from(link) for link in self._links))
         for link in self._links:
-            link.send(UpdateAccepted(round=self._round))
+            link.send(UpdateAccepted(round=self._round, sha256=self._sha256))
 
     async def _send_to(self, link: Link) -> None:
         nbytes, number = len(self._payload), self._round

@@ -29,7 +29,7 @@ def bench_round(workers: int, rounds: int, model: str, as_json: bool) -> None:
     from fednet.bench.machine import machine
     from fednet.bench.round_floor import round_floor
     from fednet.commands.demo import split_into
-    from fednet.commands.processes import run_federation
+    from fednet.commands.processes import CLI, run_federation
     from fednet.config import WorkerName
     from fednet.security.enrolment import credentials_in
 
@@ -38,38 +38,48 @@ def bench_round(workers: int, rounds: int, model: str, as_json: bool) -> None:
         folder = Path(name)
         write_phantoms(folder / "phantoms", training=8 * workers + 8, testing=8, seed=0, size=32)
         split_into(folder / "data", folder / "phantoms", SplitSettings(clients=workers))
-        run_federation(
-            folder / "run",
-            data=folder / "data",
-            certs=folder / "certs",
-            workers=workers,
-            coordinator_options=["--rounds", str(rounds), "--model", model, *_NO_TRAINING],
-            worker_options={},
-            shows_coordinator=False,
-        )
-        history = json.loads((folder / "run" / "history.json").read_text())
+        histories = {}
+        for run, program in (("run", CLI), ("volatile", ("-m", "fednet.bench.volatile"))):
+            run_federation(
+                folder / run,
+                data=folder / "data",
+                certs=folder / "certs",
+                workers=workers,
+                coordinator_options=["--rounds", str(rounds), "--model", model, *_NO_TRAINING],
+                worker_options={},
+                shows_coordinator=False,
+                program=program,
+            )
+            histories[run] = json.loads((folder / run / "history.json").read_text())
         identities = [
             credentials_in(folder / "certs", WorkerName(f"client{number}")) for number in range(1, workers + 1)
         ]
         floor = round_floor(folder / "certs", identities, nbytes=nbytes, repeats=rounds, folder=folder)
-    measured = [each["seconds"] for each in history["rounds"]][1:]
+    measured, volatile = ([each["seconds"] for each in histories[run]["rounds"]][1:] for run in ("run", "volatile"))
     seconds = {key: statistics.median(times[1:]) for key, times in floor.items()}
     ours = statistics.median(each["round"] for each in measured)
     reference = seconds["bare"] + seconds["disk"]
+    without = statistics.median(each["round"] for each in volatile)
     document: dict[str, Any] = {
         "bench": "round",
         "machine": machine(),
         "settings": {"workers": workers, "rounds": rounds, "model": model, "model_bytes": nbytes},
-        "samples": {"ours": [each["round"] for each in measured], **{key: times[1:] for key, times in floor.items()}},
+        "samples": {
+            "ours": [each["round"] for each in measured],
+            "volatile": [each["round"] for each in volatile],
+            **{key: times[1:] for key, times in floor.items()},
+        },
         "ours": ours,
         "reference": reference,
         "ratio": ours / reference,
+        "durability": {"without": without, "cost": 1 - without / ours},
         "parts": {key: statistics.median(each[key] for each in measured) for key in measured[0]},
         "reference_parts": {**seconds, "hashing": seconds["bare"] - seconds["unhashed"]},
         "meaning": {
             "ours": "s, median: the coordinator's whole round, from its start to its commit, workers not training",
             "reference": "s: bare + disk, of the medians",
             "ratio": "ours / reference",
+            "durability": "without: s, median, the same rounds with every fsync left out; cost: its share of ours",
             "parts": "s, medians of the round's parts; evaluate is a test set of 8 phantoms",
             "bare": "s: the same bytes both ways through bare asyncio TLS streams, hashed by the receiver",
             "unhashed": "s: as bare, without the hash; hashing is the difference",
@@ -84,6 +94,8 @@ def bench_round(workers: int, rounds: int, model: str, as_json: bool) -> None:
     click.echo("  of it " + ", ".join(f"{key} {value:.2f} s" for key, value in parts.items() if key != "round"))
     click.echo(f"reference: {reference:.2f} s; ratio {ours / reference:.2f}")
     click.echo("  of it " + ", ".join(f"{key} {floors[key]:.2f} s" for key in ("unhashed", "hashing", "disk")))
+    cost = document["durability"]["cost"]
+    click.echo(f"without waiting for the disk: {without:.2f} s; durability is {cost:.0%} of the round")
     _print_meaning(document)
 
 

@@ -60,6 +60,15 @@ pre_option = click.option(
 )
 
 
+run_argument = click.argument("run", type=click.Path(path_type=Path))
+
+
+def run_folder(run: Path) -> Path:
+    """Return the folder of a run that was given by its folder, or by its name in runs/."""
+    named = Path("runs") / run
+    return named if not (run / "run.sqlite").exists() and named.is_dir() else run
+
+
 def log_options(function: F) -> F:
     """Add --log-level, --log-format and --verbose."""
     options = (

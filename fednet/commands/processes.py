@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fednet.errors import FednetError
 
-_CLI = Path(__file__).resolve().parents[2] / "cli.py"
+CLI = (str(Path(__file__).resolve().parents[2] / "cli.py"),)
 _STOP_WITHIN_S = 15.0
 
 
@@ -31,6 +31,7 @@ def run_federation(
     coordinator_options: Sequence[str],
     worker_options: Mapping[int, Sequence[str]],
     shows_coordinator: bool,
+    program: Sequence[str] = CLI,
 ) -> None:
     """Run a coordinator and `workers` workers in `folder` until the run has finished.
 
@@ -44,24 +45,26 @@ def run_federation(
     serve += ["--run-dir", str(folder), "--workers", str(workers), *coordinator_options]
     with contextlib.ExitStack() as stack:
         log = None if shows_coordinator else folder / "coordinator.log"
-        coordinator = stack.enter_context(started(serve, log=log))
+        coordinator = stack.enter_context(started(serve, log=log, program=program))
         processes = {}
         for number in range(1, workers + 1):
             join = ["worker", "join", "--data", str(data / f"client{number}_data"), "--id", str(number)]
             join += ["--coordinator", f"127.0.0.1:{port}", "--save", str(folder / f"client_{number}.pth")]
             join += ["--num-threads", threads, "--certs", str(certs), *worker_options.get(number, ())]
             log = folder / f"client{number}.log"
-            processes[log] = stack.enter_context(started(join, log=log))
+            processes[log] = stack.enter_context(started(join, log=log, program=program))
         _wait(coordinator, processes, folder)
 
 
 @contextlib.contextmanager
-def started(arguments: Sequence[str], *, log: Path | None) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    arguments: Sequence[str], *, log: Path | None, program: Sequence[str] = CLI
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run `cli.py ARGUMENTS` for as long as the block lasts; its output goes to `log`, or to ours."""
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(log.open("wb")) if log is not None else None
         process = subprocess.Popen(  # noqa: S603 - our own program with our own arguments
-            [sys.executable, str(_CLI), *arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            [sys.executable, *program, *arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
         try:
             yield process

@@ -1,4 +1,4 @@
-"""`cli.py runs list|show|export`: what ran, when, how it ended, and what each round did; nothing is changed."""
+"""`cli.py runs list|show|export|verify`: what ran, when, how it ended, and what each round did; nothing is changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fednet.commands.options import json_option
+from fednet.commands import verify
+from fednet.commands.options import json_option, run_argument, run_folder
 from fednet.errors import BadInput, FednetError
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ _UPDATE_FIELDS = (
 
 @click.group("runs")
 def command() -> None:
-    """Look at runs: list, show, export."""
+    """Look at runs: list, show, export, verify."""
+
+
+command.add_command(verify.command)
 
 
 @command.command("list")
@@ -84,7 +88,7 @@ def list_runs(folder: Path, as_json: bool) -> None:
 
 
 @command.command("show")
-@click.argument("run", type=click.Path(path_type=Path))
+@run_argument
 @click.option("--round", "number", type=click.IntRange(1), help="One round: every worker's score, verdict and reason.")
 @json_option
 def show(run: Path, number: int | None, as_json: bool) -> None:
@@ -101,7 +105,7 @@ def show(run: Path, number: int | None, as_json: bool) -> None:
 
 
 @command.command("export")
-@click.argument("run", type=click.Path(path_type=Path))
+@run_argument
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for rounds.csv and updates.csv (the run's)."
 )
@@ -119,9 +123,7 @@ def export(run: Path, out: Path | None) -> None:
 def _history(run: Path) -> RunHistory:
     from fednet.storage.history import read_history
 
-    named = Path("runs") / run
-    folder = named if not (run / "run.sqlite").exists() and named.is_dir() else run
-    return read_history(folder)
+    return read_history(run_folder(run))
 
 
 def _summary(found: RunHistory) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from fednet.security.enrolment import Enroller
 from fednet.security.loopback import LoopbackGrant
 from fednet.security.signing import RecordSigner
 from fednet.security.tokens import TokenLedger
+from fednet.storage.seal import break_seal, seal_run
 from fednet.storage.store import RunStore, has_run
 from fednet.storage.sweep import sweep
 from fednet.tensors import Manifest, digest_of, pack
@@ -99,7 +100,16 @@ def _serve_first(
         max_bad_files=options.max_bad_files,
         notice=console.notice,
     )
-    trust_in = _root_of_trust(settings, options, manifest, device, console) if options.needs_root else None
+    trust_in: TrustIn | None = None
+    if options.needs_root:
+        trust_in = wiring.root_of_trust(
+            options.data,
+            settings=settings,
+            manifest=manifest,
+            device=device,
+            max_bad_files=options.max_bad_files,
+            notice=console.notice,
+        )
     if not allow_workers(settings.workers):
         console.notice(f"Warning: this system allows too few open files for {settings.workers} workers (`ulimit -n`)")
     listener = Listener(Admission(most=options.unidentified, most_per_address=options.per_address))
@@ -110,31 +120,11 @@ def _serve_first(
         asyncio.run(
             _serve(settings, options, console, listener, address, store, manifest, flat, judge, device, trust_in, team)
         )
+        seal_run(store, RecordSigner(options.certs))
     finally:
         listener.close()
         if store is not None:
             store.close()
-
-
-def _root_of_trust(
-    settings: RunSettings, options: ServingOptions, manifest: Manifest, device: torch.device, console: RunReporter
-) -> TrustIn:
-    folder = options.data / "root"
-    if not folder.is_dir():
-        raise BadInput(
-            f"{folder}",
-            found="no such folder",
-            expected=f"labelled scans of the coordinator's own: {settings.recipe_name} judges updates by them",
-            todo="`cli.py split --root 160` puts some aside",
-        )
-    return wiring.RootOfTrust(
-        folder,
-        settings=settings,
-        manifest=manifest,
-        device=device,
-        max_bad_files=options.max_bad_files,
-        notice=console.notice,
-    )
 
 
 def _check_folder(options: ServingOptions) -> None:
@@ -174,6 +164,7 @@ async def _serve(
         retention=options.retention,
     )
     if options.resume:
+        break_seal(options.folder)
         flat = _resume(store, record, writer, options, console)
     else:
         record.begin(flat, manifest=manifest.digest)

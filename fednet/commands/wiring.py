@@ -18,7 +18,7 @@ from data.loaders import ScanLoader
 from fednet import __version__
 from fednet.aggregation.strategy import Trust
 from fednet.config import RunSettings, derived_seed
-from fednet.errors import ModelError
+from fednet.errors import BadInput, ModelError
 from fednet.reporting.metrics import StepJudge, evaluate
 from fednet.tensors import Manifest, manifest_of, pack, parameters_of, update_from, views
 from fednet.worker.training import train
@@ -166,6 +166,29 @@ class RootOfTrust:
         update = update_from(pack(self._model.state_dict(), self._manifest), base, self._manifest)
         judge = StepJudge(self._model, self._data, base=base, manifest=self._manifest)
         return Trust(update=parameters_of(update, self._manifest), loss=judge.loss, gradient=judge.gradient)
+
+
+def root_of_trust(
+    data: Path,
+    *,
+    settings: RunSettings,
+    manifest: Manifest,
+    device: torch.device,
+    max_bad_files: float,
+    notice: Notice,
+) -> RootOfTrust:
+    """Return the root of trust in `data`/root; raises `BadInput` where there is none."""
+    folder = data / "root"
+    if not folder.is_dir():
+        raise BadInput(
+            f"{folder}",
+            found="no such folder",
+            expected=f"labelled scans of the coordinator's own: {settings.recipe_name} judges updates by them",
+            todo="`cli.py split --root 160` puts some aside",
+        )
+    return RootOfTrust(
+        folder, settings=settings, manifest=manifest, device=device, max_bad_files=max_bad_files, notice=notice
+    )
 
 
 class ServerJudge:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from fednet.compression.forms import PLAIN, form_named
+from fednet.compression.forms import PLAIN, Form, form_named
 from fednet.config import RunId, RunSettings, WorkerName
 from fednet.coordinator.round import Event, Rounds, UpdateStored
 from fednet.errors import RemoteProtocolError, StorageError, SyncFailed
@@ -268,15 +268,9 @@ class Desk:
 
     def _decoded(self, received: Path, nbytes: int) -> Path:
         """Write an update's flat buffer beside what was received; lost in a crash, it is decoded again."""
-        data = torch.empty(nbytes, dtype=torch.uint8)
-        read_spooled(received, data, offset=0)
-        flat = self.update_form.decoded(data, self.manifest)
-        file = SpoolFile(received.with_suffix(DECODED), flat.numel())
-        try:
-            file.write(0, bytes_of(flat))
-        finally:
-            file.close()
-        return file.path
+        path = received.with_suffix(DECODED)
+        write_decoded(received, path, nbytes=nbytes, form=self.update_form, manifest=self.manifest)
+        return path
 
     def _is_wanted(self, worker: WorkerName, incoming: IncomingUpdate) -> bool:
         return self._incoming.get(worker) is incoming
@@ -284,3 +278,18 @@ class Desk:
     def _forget(self, worker: WorkerName) -> None:
         if worker in self._incoming:
             self._incoming.pop(worker).file.close()
+
+
+def write_decoded(received: Path, target: Path, *, nbytes: int, form: Form, manifest: Manifest) -> None:
+    """Write the flat buffer of an update that travelled in this form; not durably: it can be decoded again.
+
+    Raises `RemoteProtocolError` when it does not decode to this layout, `StorageError`.
+    """
+    data = torch.empty(nbytes, dtype=torch.uint8)
+    read_spooled(received, data, offset=0)
+    flat = form.decoded(data, manifest)
+    file = SpoolFile(target, flat.numel())
+    try:
+        file.write(0, bytes_of(flat))
+    finally:
+        file.close()

@@ -224,7 +224,7 @@ class Rounds:
         self._grace_s = grace_s
         self._is_fresh = not known_workers
         self.round_number = first_round
-        self.phase = Phase.WAITING
+        self.phase = Phase.WAITING if first_round <= settings.rounds else Phase.FINISHED
         self.connected: set[WorkerName] = set()
         self._lost: dict[WorkerName, float] = dict.fromkeys(known_workers, now)
         self._cohort: set[WorkerName] = set()
@@ -282,6 +282,10 @@ class Rounds:
     def missing(self, *, now: float) -> tuple[WorkerName, ...]:
         """Return the workers that the round still waits for, by name."""
         return tuple(sorted((self._cohort | self.connected) & self._expected(now) - self._delivered))
+
+    def awaited(self, *, now: float) -> frozenset[WorkerName]:
+        """Return who is not connected and may still come back."""
+        return frozenset(self._expected(now) - self.connected)
 
     def remaining_s(self, *, now: float) -> float:
         """Return the seconds until the round's deadline, at least 0."""
@@ -381,6 +385,7 @@ class Rounds:
                 return [CommitRound(number)]
             case Phase.WAITING:
                 self.round_number, self._phase_began, self._deadline = number + 1, now, None
+                self._cohort, self._has_model, self._delivered = set(), set(), set()
             case Phase.FINISHED:
                 return [FinishRun()]
             case Phase.PARKED:

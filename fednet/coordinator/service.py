@@ -70,6 +70,7 @@ GRACE_S = 60.0  # a worker whose link broke is awaited this long: a reboot or a 
 Result = TypeVar("Result")
 
 STATUS_EVERY_S = 1.0
+_SEE_OFF_POLL_S = 0.5
 _GIVE_BACK_EVERY = 30  # status lines: memory that connections have freed
 _MOST_NAMED = 8  # workers in one line of status
 
@@ -152,9 +153,11 @@ class Coordinator:
         self.enroller: Enroller | None = None
         self._reporter = reporter
         self._device = device
+        self._grace_s = grace_s
         self._trust_in = trust_in
         self._team = team
         self._sessions: dict[WorkerName, Session] = {}
+        self._dismissed: set[WorkerName] = set()
         self._probing: set[WorkerName] = set()
         self._combined: Combined | None = None
         self._absent: list[WorkerName] = []  # of the round's cohort, when it closed
@@ -172,18 +175,17 @@ class Coordinator:
 
         Raises `RunParked` when it stopped before its last round, `StorageError` when the disk is full.
         """
-        if not await self._recover():
-            return
+        await self._recover()
         serving = asyncio.create_task(listener.serve())
         status = asyncio.create_task(self._keep_reporting())
         try:
             await self._drive()
+            await self._end("finished", self._farewell)
+            await self._see_off()
         except FednetError as exc:
             how = "parked" if isinstance(exc, RunParked) else "failed"
             await self._end(how, str(exc))
             raise
-        else:
-            await self._end("finished", f"all {self._settings.rounds} rounds are done")
         finally:
             for task in (serving, status):
                 task.cancel()
@@ -191,20 +193,38 @@ class Coordinator:
             self._desk.leave_round()
             self._computing.shutdown(wait=False)
 
-    async def _recover(self) -> bool:
-        """Take up what an earlier process left; return whether there is a round to go on with."""
+    async def _recover(self) -> None:
+        """Take up what an earlier process left: it may have died between a commit and what follows from it."""
         if self._record.rounds:
-            await self._compute(self._record.publish)  # it may have died between a commit and what follows from it
-        if self._rounds.round_number > self._settings.rounds:
+            await self._compute(self._record.publish)
+        if self._rounds.is_over:
             await self._compute(self._record.finish)
-            return False
         under_way = self._store.round_under_way()
         if under_way is not None:
             self._recovered = await self._compute(self._desk.recovered, under_way)
             self._desk.events.put_nowait(RoundRecovered(under_way.cohort, frozenset(self._recovered)))
             here = f", {_some(sorted(self._recovered), ', ')} delivered already" if self._recovered else ""
             self._reporter.notice(f"going on in the middle of round {under_way.round}{here}")
-        return True
+
+    @property
+    def _farewell(self) -> str:
+        return f"all {self._settings.rounds} rounds are done"
+
+    async def _see_off(self) -> None:
+        """Tell workers whose links broke lately that the run is over: else they would try for an hour to come back."""
+        is_said = False
+        while absent := self._rounds.awaited(now=self._desk.now()) - self._dismissed:
+            if not is_said:
+                names = _some(sorted(absent), ", ")
+                self._reporter.notice(f"{self._farewell}; waiting up to {self._grace_s:.0f} s to tell {names}")
+                is_said = True
+            event = await self._next_event(await_s=_SEE_OFF_POLL_S)
+            if isinstance(event, StopRequested):
+                return
+            self._rounds.handle(event, now=self._desk.now())
+            self._answer(event)
+            if isinstance(event, WorkerJoined):
+                await self._dismiss("finished", self._farewell)
 
     async def _end(self, how: str, reason: str) -> None:
         try:
@@ -314,6 +334,7 @@ class Coordinator:
     async def _dismiss(self, code: str, reason: str) -> None:
         sessions = list(self._sessions.values())
         await asyncio.gather(*(session.link.close(code, reason) for session in sessions))
+        self._dismissed |= {session.worker for session in sessions}
 
     # Rounds
 
@@ -339,11 +360,12 @@ class Coordinator:
                 self._sessions[worker].update_stored(number)
                 _reached("acknowledged")
 
-    async def _next_event(self) -> Event:
+    async def _next_event(self, *, await_s: float | None = None) -> Event:
+        """Return what happens next, `TimePassed` after `await_s` or when the rounds want it."""
         now = self._desk.now()
         wake_at = self._rounds.wake_at(now=now)
         try:
-            async with asyncio.timeout(None if wake_at is None else wake_at - now):
+            async with asyncio.timeout(await_s if wake_at is None else wake_at - now):
                 event = await self._desk.events.get()
         except TimeoutError:
             return TimePassed()

@@ -99,9 +99,13 @@ class Session:
 
     def update_stored(self, round_number: int) -> None:
         """Acknowledge this worker's durable update if the round has taken it, which is not so where it had closed."""
+        update = self._desk.delivered.get(self.worker)
+        if update is None:
+            return  # its round has been committed meanwhile
         if self.worker in self._desk.rounds.delivered:
             self._show("done with this round")
-            self.link.send(UpdateAccepted(round=round_number))
+            self.link.stop_transfer(round_number)  # a worker that came back may have been offered the model again
+            self.link.send(UpdateAccepted(round=round_number, sha256=update.sha256))
         else:
             self._refuse(round_number, "late", f"round {round_number} closed before the update was stored")
 
@@ -178,7 +182,8 @@ class Session:
 
     def _start_sending(self, wanted: ModelWanted) -> None:
         offer = self._desk.offer
-        if offer is None or wanted.round != offer.round:
+        is_closed = self._desk.rounds.refusal(self.worker, wanted.round) is not None
+        if is_closed or offer is None or wanted.round != offer.round:
             self._refuse(wanted.round, "late", f"round {wanted.round} closed before its model was asked for")
             return
         if wanted.transfer != offer.round:

@@ -152,10 +152,11 @@ class UpdateWanted(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateAccepted(Message):
-    """Coordinator: the update of this round is verified and durable."""
+    """Coordinator: the update of this round is verified and durable: the one with this digest."""
 
     kind = Kind.UPDATE_ACCEPTED
     round: Round
+    sha256: Digest
 
 
 @dataclass(frozen=True, kw_only=True)

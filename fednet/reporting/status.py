@@ -71,7 +71,7 @@ def standing_of(folder: Path, *, now: datetime) -> Status:
     Healthy: it has finished, or its coordinator is there and shows signs of life.
     """
     history = read_history(folder)
-    live = _live(folder) if history.standing is Standing.RUNNING else None
+    live = live_status(folder) if history.standing is Standing.RUNNING else None
     age = None if live is None else now - datetime.fromisoformat(live["updated"])
     is_alive = age is not None and age < _FRESH
     document = {
@@ -95,7 +95,8 @@ def standing_of(folder: Path, *, now: datetime) -> Status:
     return Status(bool(document["healthy"]), text, document)
 
 
-def _live(folder: Path) -> dict[str, Any] | None:
+def live_status(folder: Path) -> dict[str, Any] | None:
+    """Return what a run's coordinator said last, None where it has said nothing."""
     try:
         found: dict[str, Any] = json.loads((folder / _NAME).read_bytes())
     except (OSError, ValueError):

@@ -105,6 +105,8 @@ class RunStore:
     Raises `BadInput` when another coordinator holds the run, `StorageError` when the database cannot be written.
     """
 
+    synchronous = "FULL"  # a committed transaction survives a loss of power
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._path = folder / "run.sqlite"
@@ -117,7 +119,7 @@ class RunStore:
         try:
             self._database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.execute(f"PRAGMA synchronous={self.synchronous}")
             self._migrate()
         except sqlite3.Error as exc:
             os.close(self._lock)
@@ -179,10 +181,10 @@ class RunStore:
         return RoundUnderWay(round=row[0], cohort=frozenset(json.loads(row[1])), updates=updates)
 
     def update_stored(self, round_number: int, update: StoredUpdate) -> None:
-        """Record that an update is durable; a second one of the same worker and round changes nothing."""
+        """Record that an update is durable; a row of the same worker and round, whose file it replaced, is gone."""
         with self._transaction() as database:
             database.execute(
-                "INSERT OR IGNORE INTO updates (round, worker, sha256, samples, stored_s, nbytes, train_s, loss, "
+                "INSERT OR REPLACE INTO updates (round, worker, sha256, samples, stored_s, nbytes, train_s, loss, "
                 "arrived_s, fingerprint) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     round_number,
@@ -269,8 +271,9 @@ class RunStore:
         self._database.close()
 
     def close(self) -> None:
-        """Close the database and let another coordinator take the run."""
-        self._database.close()
+        """Close the database, once nobody writes to it, and let another coordinator take the run."""
+        with self._writing:
+            self._database.close()
         os.close(self._lock)
 
     def _migrate(self) -> None:

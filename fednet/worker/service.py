@@ -49,6 +49,7 @@ log = logging.getLogger("fednet.worker")
 WELCOME_TIMEOUT_S = 60.0
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 30.0
+_SOON_RETRY_S = 3.0  # while it has not been away for long: a restart takes seconds
 _COMES_BACK = ("parked", "failed", "too-slow")
 """Goodbyes of a coordinator that stopped, or that lost patience with the link: worth trying again."""
 
@@ -136,7 +137,8 @@ class Worker:
             pause_s = delay_s * random.uniform(0.5, 1.5)  # noqa: S311 - jitter, so that workers do not return at once
             self._reporter.notice(f"{trouble}; trying again in {pause_s:.0f} s")
             await asyncio.sleep(pause_s)
-            delay_s = min(2 * delay_s, LONGEST_RETRY_S)
+            away_s = loop.time() - last_contact
+            delay_s = min(2 * delay_s, max(_SOON_RETRY_S, away_s / 4), LONGEST_RETRY_S)
 
     def _is_final(self, ended: SessionEnded) -> bool:
         if ended.code == "finished":

@@ -239,9 +239,9 @@ class WorkerSession:
             case UpdateWanted() if message.round == self.round_number and message.transfer == self._transfer:
                 return [SendUpdate(message.transfer, message.offset, message.window)]
             case UpdateAccepted():
-                return self._settled(message.round, None)
+                return self._accepted(message)
             case UpdateRefused():
-                return self._settled(message.round, message.reason)
+                return self._refused(message)
             case RoundClosed():
                 return self._closed(message)
             case Records():
@@ -257,8 +257,10 @@ class WorkerSession:
         objection = self._consent.objection(model=self._model, training=training)
         if objection is not None:
             return [Leave("declined", objection)]
-        self._is_attached = True
+        was_attached, self._is_attached = self._is_attached, True
         if self._is_same_task(started):
+            if was_attached:
+                return []  # said twice, when the link broke while the round began
             self._started = started
             return self._resume(started)
         self._started, self._update, self.stage = started, None, Stage.RECEIVING
@@ -290,20 +292,26 @@ class WorkerSession:
         )
         return [Send(offer)]
 
-    def _settled(self, round_number: int, refusal: str | None) -> list[Command]:
-        if refusal is None and round_number == self.round_number and self.stage is Stage.DELIVERED:
+    def _accepted(self, accepted: UpdateAccepted) -> list[Command]:
+        is_own = accepted.round == self.round_number
+        if is_own and self.stage is Stage.DELIVERED:
             return []  # said again, after a link broke
-        stops: list[Command] = []
-        if round_number == self.round_number:
-            stops = [StopReceiving()] if self.stage is Stage.RECEIVING else []
+        stops: list[Command] = [StopReceiving()] if is_own and self.stage is Stage.RECEIVING else []
+        if is_own:
             self.stage = Stage.DELIVERED
-        if refusal is not None:
-            return [*stops, ShowNotice(f"round {round_number}: the update was not taken: {refusal}")]
-        kept: list[Command] = []
-        if self._update is not None and self._update.round == round_number:
-            self._acknowledged[round_number] = self._update.sha256
-            kept = [KeepAcknowledged(round_number, self._update.sha256)]
-        return [*kept, ShowNotice(f"round {round_number}: the update arrived and is stored")]
+        self._acknowledged[accepted.round] = accepted.sha256
+        notice = ShowNotice(f"round {accepted.round}: the update arrived and is stored")
+        return [*stops, KeepAcknowledged(accepted.round, accepted.sha256), notice]
+
+    def _refused(self, refused: UpdateRefused) -> list[Command]:
+        stops: list[Command] = []
+        if refused.round == self.round_number:
+            stops = [StopReceiving()] if self.stage is Stage.RECEIVING else []
+            if self._update is None:  # should the round begin again, the task does
+                self._started, self.stage = None, Stage.IDLE
+            else:
+                self.stage = Stage.DELIVERED
+        return [*stops, ShowNotice(f"round {refused.round}: the update was not taken: {refused.reason}")]
 
     def _closed(self, closed: RoundClosed) -> list[Command]:
         shown = _shown_in(closed)
@@ -325,6 +333,8 @@ class WorkerSession:
             return []  # asked for over a link that broke, or twice
         between = range(self._chain.round + 1, waiting.round)
         headers = [header for header in records.headers if read_header(header)["round"] in between]
+        if not headers and any(read_header(header)["round"] <= self._chain.round for header in records.headers):
+            return []  # asked for twice, answered twice
         if not headers:
             raise AuditError(f"round {waiting.round}: the coordinator does not show the records before it")
         self._chain.extend(headers)

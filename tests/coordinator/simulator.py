@@ -429,7 +429,7 @@ class Chunk:
 
     transfer: int
     offset: int
-    content: str
+    content: str = field(repr=False)
 
 
 LOST = object()

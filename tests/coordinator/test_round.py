@@ -16,6 +16,7 @@ from fednet.coordinator.round import (
     ParkRun,
     Phase,
     RoundCommitted,
+    RoundRecovered,
     Rounds,
     SendModel,
     StartRound,
@@ -239,3 +240,43 @@ def test_a_full_cohort_admits_nobody_else_but_those_in_it() -> None:
 
 def test_every_phase_but_the_last_two_can_be_left() -> None:
     assert {phase for phase, _ in TRANSITIONS} == set(Phase) - {Phase.FINISHED, Phase.PARKED}
+
+
+def test_between_rounds_nobody_has_delivered() -> None:
+    """Found by the simulator: a worker that came back then was told that an update of the next round is stored."""
+    machine = started()
+    play(machine, *stored(A, B, C), WorkerLost(A), WorkerLost(B), UpdatesAggregated(), ModelEvaluated())
+    play(machine, RoundCommitted(), now=1.0)
+    assert machine.phase is Phase.WAITING
+    assert (machine.delivered, machine.cohort) == (frozenset(), frozenset())
+
+
+def test_a_round_goes_on_with_what_an_earlier_process_left() -> None:
+    machine = rounds(first=2, known=(A, B, C))
+    recovered = RoundRecovered(frozenset({A, B, C}), frozenset({B}))
+    assert play(machine, recovered) == [StartRound(2)]
+    assert machine.delivered == {B}
+    assert play(machine, WorkerJoined(B)) == [], "its update is here"
+    assert play(machine, WorkerJoined(A)) == [SendModel(A, 2)]
+    assert play(machine, *stored(A, number=2)) == []
+    assert play(machine, TimePassed(), now=10.0) == [Aggregate(2, (A, B))], "C is not awaited beyond its grace"
+
+
+def test_a_recovered_round_that_lacks_nobody_is_aggregated_at_once() -> None:
+    machine = rounds(first=1)
+    everybody = frozenset({A, B, C})
+    assert play(machine, RoundRecovered(everybody, everybody)) == [StartRound(1), Aggregate(1, (A, B, C))]
+
+
+def test_a_recovered_round_has_its_whole_deadline_again() -> None:
+    machine = rounds(first=1)
+    play(machine, RoundRecovered(frozenset({A, B, C}), frozenset()), now=1000.0)
+    assert machine.remaining_s(now=1000.0) == 100.0
+
+
+def test_a_run_whose_rounds_are_done_begins_finished() -> None:
+    machine = rounds(first=3, known=(A,))
+    assert machine.is_over
+    assert machine.awaited(now=0.0) == {A}
+    assert play(machine, WorkerJoined(A)) == []
+    assert machine.awaited(now=0.0) == frozenset()

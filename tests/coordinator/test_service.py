@@ -1,7 +1,9 @@
 import asyncio
+import functools
 import itertools
 import json
 import shutil
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from fednet.aggregation.strategy import Trust
 from fednet.compression.forms import FEATURES
 from fednet.config import TrainingSettings, WorkerConsent
 from fednet.coordinator.desk import Desk
-from fednet.errors import ConnectionLost, DiskFull, Refused, RunParked, TrainingError
+from fednet.coordinator.record import Retention
+from fednet.errors import AuditError, ConnectionLost, DiskFull, Refused, RunParked, TrainingError
 from fednet.protocol import limits
 from fednet.protocol.frames import VERSION
 from fednet.protocol.messages import Goodbye, Hello, Ready, RoundClosed, RunStatus, Welcome
@@ -21,6 +24,7 @@ from fednet.simulate.attacks.tamper import tamper_named
 from fednet.tensors import parameters_of
 from fednet.transport.link import Link
 from fednet.worker import service as worker_service
+from fednet.worker.service import Worker
 from fednet.worker.workshop import Workshop
 from tests.federation import Federation, Notes, manifest, settings
 from tests.worker.fakes import MemoryOwnModel, TinyData
@@ -517,3 +521,135 @@ async def test_updates_are_what_the_workers_trained(tmp_path: Path) -> None:
     assert own.saved is not None
     found = torch.frombuffer(bytearray(federation.model()), dtype=torch.uint8)
     assert torch.allclose(parameters_of(found, manifest()), parameters_of(own.saved[0], manifest()), atol=1e-6)
+
+
+class Telling(Notes):
+    """Notes that say when an update has been stored."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_stored = asyncio.Event()
+
+    def notice(self, text: str) -> None:
+        super().notice(text)
+        if "is stored" in text:
+            self.is_stored.set()
+
+
+async def killed(federation: Federation, *workers: Worker, after: list[Telling]) -> list[asyncio.Task[None]]:
+    """Serve until these have delivered, then vanish as a killed coordinator does; return the workers' tasks."""
+    tasks = [asyncio.create_task(worker.run()) for worker in workers]
+    serving = asyncio.create_task(federation.coordinator.run(federation))
+    for notes in after:
+        await notes.is_stored.wait()
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+    for links in federation.links.values():
+        links[-1].abort("killed by a test")
+    federation.store.close()
+    return tasks
+
+
+async def test_a_coordinator_goes_on_in_the_middle_of_a_round_and_asks_nobody_twice(tmp_path: Path) -> None:
+    undisturbed = Federation(tmp_path / "whole")
+    await undisturbed.run(*(undisturbed.worker(number) for number in (1, 2, 3)))
+    federation = Federation(tmp_path / "cut")
+    own = {number: MemoryOwnModel() for number in (1, 2, 3)}
+    notes = {number: Telling() for number in (1, 2, 3)}
+    held = threading.Event()
+
+    def held_back(made: Workshop) -> Workshop:
+        work = made.work
+
+        def wait_first(*arguments: Any) -> object:
+            held.wait(20)
+            return work(*arguments)
+
+        made.work = wait_first  # type: ignore[method-assign, assignment]  # trains when the test lets it
+        return made
+
+    workers = [federation.worker(number, own=own[number], notes=notes[number]) for number in (1, 2)]
+    workers.append(federation.worker(3, own=own[3], notes=notes[3], workshop=held_back))
+    tasks = await killed(federation, *workers, after=[notes[1], notes[2]])
+    again = Federation(tmp_path / "cut")
+    for worker in workers:
+        worker._connect = functools.partial(again.connect, f"client{workers.index(worker) + 1}")
+    held.set()
+    try:
+        await again.coordinator.run(again)
+        await asyncio.gather(*tasks)
+    finally:
+        again.store.close()
+    assert "going on in the middle of round 1, client1, client2 delivered already" in again.notes.notices
+    assert again.model() == undisturbed.model(), "bit for bit"
+    assert [own[number].writes for number in (1, 2, 3)] == [2, 2, 2], "each trained once a round"
+    assert [len(document["updates"]) for document in again.notes.documents] == [3, 3]
+    for number in (1, 2, 3):
+        assert [text for text in notes[number].notices if "stored" in text] == [
+            f"round {n}: the update arrived and is stored" for n in (1, 2)
+        ]
+
+
+async def test_a_recorded_update_whose_file_is_gone_is_asked_for_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    federation = Federation(tmp_path, run_settings=settings(rounds=1, workers=2, quorum=2))
+    notes = Telling()
+    waiting = [federation.worker(1, notes=notes)]
+    link = asyncio.create_task(await_joined(federation, "client2"))
+    tasks = await killed(federation, *waiting, after=[notes])
+    link.cancel()
+    await asyncio.gather(link, return_exceptions=True)
+    (tmp_path / "run" / "spool" / "round-0001" / "client1.update").write_bytes(b"damaged")
+    again = Federation(tmp_path, run_settings=settings(rounds=1, workers=2, quorum=2))
+    waiting[0]._connect = functools.partial(again.connect, "client1")
+    tasks.append(asyncio.create_task(again.worker(2).run()))
+    await again.coordinator.run(again)
+    await asyncio.gather(*tasks)
+    again.store.close()
+    assert "client1's update is recorded, but" in caplog.text
+    assert [len(document["updates"]) for document in again.notes.documents] == [2]
+
+
+async def test_updates_are_kept_where_they_are_asked_for(tmp_path: Path) -> None:
+    federation = Federation(
+        tmp_path, run_settings=settings(compress="int8"), retention=Retention(checkpoints=1, updates=True)
+    )
+    await federation.run(*(federation.worker(number) for number in (1, 2, 3)))
+    run = tmp_path / "run"
+    assert sorted(str(path.relative_to(run)) for path in run.glob("spool/*/*")) == [
+        f"spool/round-000{n}/client{number}.update" for n in (1, 2) for number in (1, 2, 3)
+    ]
+    best = json.loads((run / "history.json").read_text())["best_round"]
+    kept = sorted({0, best, 2})
+    assert sorted(path.name for path in run.glob("checkpoints/*")) == [f"round-000{n}.pth" for n in kept]
+
+
+async def test_a_hospital_keeps_its_own_evidence_of_every_round(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, run_settings=settings(rounds=3))
+    await federation.run(*(federation.worker(number) for number in (1, 2, 3)))
+    kinds = [line["kind"] for line in federation.journal("client2").documents]
+    assert kinds == ["acknowledged", "record"] * 3
+    first = federation.journal("client2").documents[1]
+    assert json.loads(first["entry"])["worker"] == "client2"
+    assert "client1" not in json.dumps(first), "other hospitals' entries are not its business"
+
+
+async def test_a_coordinator_that_rewrites_history_loses_its_hospitals(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, run_settings=settings(rounds=1))
+    await federation.run(*(federation.worker(number) for number in (1, 2, 3)))
+    shutil.rmtree(tmp_path / "run")  # the same run from its beginning: another record of round 1
+    again = Federation(tmp_path, run_settings=settings(rounds=2, seed=1))
+    with pytest.raises(AuditError, match="round 1: the coordinator shows another record than before"):
+        await asyncio.gather(again.coordinator.run(again), *(again.worker(number).run() for number in (1, 2, 3)))
+    again.store.close()
+
+
+async def test_a_worker_that_comes_back_after_the_end_is_told_so(tmp_path: Path) -> None:
+    """Found by bench chaos: it tried for an hour to reach a coordinator that had nothing left to do."""
+    federation = Federation(tmp_path, run_settings=settings(rounds=1))
+    await federation.run(*(federation.worker(number) for number in (1, 2, 3)))
+    again = Federation(tmp_path, run_settings=settings(rounds=1))
+    notes = Notes()
+    await again.run(*(again.worker(number, notes=notes) for number in (1, 2, 3)))
+    assert "run finished: all 1 rounds are done" in notes.notices

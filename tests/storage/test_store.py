@@ -77,7 +77,7 @@ def test_an_update_counts_once(tmp_path: Path) -> None:
     store.update_stored(1, stored("client1", sha256="second", samples=99))
     with closing(sqlite3.connect(tmp_path / "run.sqlite")) as database:
         rows = database.execute("SELECT sha256, samples FROM updates").fetchall()
-    assert rows == [("first", 10)]
+    assert rows == [("second", 99)], "its file has replaced the first one's"
     store.close()
 
 

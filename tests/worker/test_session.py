@@ -85,7 +85,7 @@ def test_a_round_is_received_trained_and_offered() -> None:
     assert (offer.round, offer.sha256, offer.samples) == (1, "cd" * 32, 5)
     wanted = UpdateWanted(round=1, transfer=offer.transfer, offset=4, window=2**20)
     assert worker.handle(Heard(wanted)) == [SendUpdate(offer.transfer, 4, 2**20)]
-    worker.handle(Heard(UpdateAccepted(round=1)))
+    worker.handle(Heard(UpdateAccepted(round=1, sha256=SAVED.sha256)))
     assert worker.stage is Stage.DELIVERED
 
 
@@ -174,7 +174,7 @@ def test_a_round_that_closes_before_its_model_has_come_is_waited_for_no_more() -
     worker.handle(Heard(round_started()))
     commands = worker.handle(Heard(UpdateRefused(round=1, code="late", reason="closed")))
     assert commands[0] == StopReceiving()
-    assert worker.stage is Stage.DELIVERED
+    assert worker.stage is Stage.IDLE
     assert StopReceiving() not in trained().handle(Heard(UpdateRefused(round=1, code="late", reason="closed")))
 
 
@@ -203,7 +203,7 @@ def test_a_coordinator_that_does_not_show_what_lies_between_is_not_believed() ->
 def test_an_update_in_the_record_that_was_never_sent_is_seen() -> None:
     worker = trained()
     worker.handle(SAVED)
-    assert KeepAcknowledged(1, SAVED.sha256) in worker.handle(Heard(UpdateAccepted(round=1)))
+    assert KeepAcknowledged(1, SAVED.sha256) in worker.handle(Heard(UpdateAccepted(round=1, sha256=SAVED.sha256)))
     with pytest.raises(AuditError, match="update_sha256"):
         worker.handle(Heard(closing(chain({"b": digest("another")})[1], 0)))
 
@@ -212,3 +212,42 @@ def test_a_verdict_that_the_record_does_not_bear_out_is_seen() -> None:
     closed = closing(chain({"b": digest("mine")})[1], 0, verdict="rejected")
     with pytest.raises(AuditError, match="which is not what the record says"):
         session().handle(Heard(closed))
+
+
+def test_a_round_that_is_started_twice_on_one_link_is_begun_once() -> None:
+    """Found by the simulator: the second transfer of the same model ended the worker."""
+    worker = session()
+    assert len(worker.handle(Heard(round_started()))) == 2
+    assert worker.handle(Heard(round_started())) == []
+    worker.handle(LinkLost())
+    assert worker.handle(Heard(round_started())) == [ReceiveModel(round_started())]
+
+
+def test_a_refused_task_begins_again_with_its_round() -> None:
+    """Found by the simulator: the coordinator died before its commit, and the round waited for this worker in vain."""
+    worker = session()
+    worker.handle(Heard(round_started()))
+    worker.handle(Heard(UpdateRefused(round=1, code="late", reason="closed")))
+    worker.handle(LinkLost())
+    assert worker.handle(Heard(round_started())) == [BeginTask(round_started()), ReceiveModel(round_started())]
+
+
+def test_records_that_are_answered_twice_accuse_nobody() -> None:
+    """Found by the simulator: an honest coordinator was accused by the audit."""
+    records = chain(*[{"b": digest(f"update {number}")} for number in range(1, 12)])
+    worker = session()
+    worker.handle(Heard(closing(records[1], 0)))
+    for _ in range(2):
+        worker.handle(Heard(closing(records[11], 0)))
+    answer = Records(headers=headers(records[2:7]))
+    assert worker.handle(Heard(answer))[-1] == Send(RecordsWanted(after=6))
+    assert worker.handle(Heard(answer)) == []
+
+
+def test_what_the_coordinator_says_it_has_is_remembered() -> None:
+    """A hospital that lost its disk has trained again: what counts is the update that was stored."""
+    worker = trained()
+    worker.handle(SAVED)
+    stored = digest("of the first training")
+    assert KeepAcknowledged(1, stored) in worker.handle(Heard(UpdateAccepted(round=1, sha256=stored)))
+    assert worker.handle(Heard(UpdateAccepted(round=1, sha256=stored))) == []

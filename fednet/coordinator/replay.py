@@ -1,0 +1,165 @@
+"""Computes a run's rounds again from the updates that it kept, on the CPU: the same model, the same verdicts?"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fednet.audit.findings import Finding, field_findings
+from fednet.audit.record import settings_digest
+from fednet.audit.verification import CheckedRecord, Verified
+from fednet.compression.forms import PLAIN, form_named
+from fednet.config import RunSettings, WorkerName
+from fednet.coordinator.aggregator import TrustIn, combine_updates
+from fednet.coordinator.conclusions import Document, quarantined_after
+from fednet.coordinator.desk import DeliveredUpdate, write_decoded
+from fednet.coordinator.record import checkpoint_name
+from fednet.errors import AggregationError, ModelError, RemoteProtocolError, StorageError
+from fednet.storage.spool import spool_path
+from fednet.tensors import Manifest, digest_of
+
+LoadModel = Callable[[Path], torch.Tensor]
+"""Returns the flat model (uint8) in a checkpoint; raises `ModelError`."""
+
+_SAME_NUMBER = 1e-6  # relative: another machine may sum distances in another order; what decides is compared exactly
+_MEASURED = ("score", "norm", "cosine", "weight")
+_DECIDED = ("selected", "quarantined", "reason")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """What became of one round when it was computed again."""
+
+    round: int
+    findings: tuple[Finding, ...] = ()
+    skipped: str = ""  # why it could not be computed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """A run's rounds, to be computed again."""
+
+    folder: Path
+    settings: RunSettings
+    manifest: Manifest
+    load: LoadModel
+    trust_in: TrustIn | None = None  # of a rule that asks for a root of trust
+
+    def rounds(self, verified: Verified) -> Iterator[Replayed]:
+        """Yield what becomes of each round, computed from the model before it: replayed just now, or kept."""
+        model: torch.Tensor | None = None
+        documents: list[Document] = []
+        for record in verified.records:
+            if record.document is None:
+                model = None
+                continue
+            try:
+                model, findings = self._round(record, record.document, documents, model)
+                yield Replayed(round=record.round, findings=tuple(findings))
+            except _NotKept as exc:
+                model = None
+                yield Replayed(round=record.round, skipped=str(exc))
+            documents.append(record.document)
+
+    def _round(
+        self, record: CheckedRecord, document: Document, before: Sequence[Document], model: torch.Tensor | None
+    ) -> tuple[torch.Tensor | None, list[Finding]]:
+        """Return the model that the round's updates make, and how that differs from the record."""
+        number = record.round
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                updates = self._updates(number, document, Path(scratch))
+                combined = combine_updates(
+                    self._base(record, model),
+                    updates,
+                    manifest=self.manifest,
+                    settings=self.settings,
+                    round_number=number,
+                    device=torch.device("cpu"),
+                    trust_in=self.trust_in,
+                    quarantined=self._quarantined(record, document, before),
+                )
+            except (AggregationError, StorageError, RemoteProtocolError) as exc:
+                return None, [Finding(round=number, field="replay", found=str(exc))]
+        found, signed = {"model_after": digest_of(combined.model)}, {"model_after": record.fields["model_after"]}
+        findings = field_findings(found, signed, round_number=number, within="replayed ")
+        return combined.model, findings + verdict_findings(number, combined.document(updates), document)
+
+    def _base(self, record: CheckedRecord, model: torch.Tensor | None) -> torch.Tensor:
+        wanted = record.fields["model_before"]
+        if model is not None and digest_of(model) == wanted:
+            return model
+        try:
+            kept = self.load(self.folder / "checkpoints" / checkpoint_name(record.round - 1))
+        except ModelError as exc:
+            raise _NotKept("the model before it was not kept") from exc
+        if digest_of(kept) != wanted:
+            raise _NotKept("the model before it is not the one that was kept")
+        return kept
+
+    def _updates(self, number: int, document: Document, scratch: Path) -> dict[WorkerName, DeliveredUpdate]:
+        """Return the round's updates, decoded into `scratch` where they travelled in another form."""
+        form = form_named(self.settings.compress, option="compress")
+        updates = {}
+        for each in document["updates"]:
+            path = spool_path(self.folder, number, each["worker"])
+            if not path.is_file():
+                raise _NotKept("its updates were not kept")
+            if form != PLAIN:
+                target = scratch / path.name
+                write_decoded(path, target, nbytes=path.stat().st_size, form=form, manifest=self.manifest)
+                path = target
+            updates[WorkerName(each["worker"])] = DeliveredUpdate(
+                path=path,
+                sha256=each["sha256"],
+                samples=each["samples"],
+                train_s=each["train_s"],
+                loss=each["loss"],
+                arrived_s=each["arrived_s"],
+                fingerprint=each["fingerprint"],
+            )
+        return updates
+
+    def _quarantined(
+        self, record: CheckedRecord, document: Document, before: Sequence[Document]
+    ) -> Mapping[WorkerName, str]:
+        """Return who was left out: as the rounds before decide, or as recorded where those or the settings differ."""
+        knows_all = len(before) == record.round - 1
+        if knows_all and settings_digest(self.settings.to_dict()) == record.fields["settings_sha256"]:
+            return quarantined_after(before, self.settings)
+        out = [each for each in document["updates"] if each["quarantined"]]
+        return {WorkerName(each["worker"]): each["reason"].removeprefix("rejected before scoring: ") for each in out}
+
+
+class _NotKept(Exception):
+    """A round lacks what it would be computed from."""
+
+
+def verdict_findings(number: int, found: Document, recorded: Document) -> list[Finding]:
+    """Return where the verdicts of a replayed round are not the recorded ones; measured numbers may differ a little."""
+    ours = {each["worker"]: each for each in found["updates"]}
+    findings = field_findings(
+        {"byzantine": found["byzantine"]}, {"byzantine": recorded["byzantine"]}, round_number=number
+    )
+    for each in recorded["updates"]:
+        own, within = ours[each["worker"]], f"replayed updates.{each['worker']}."
+        names = [*_DECIDED, *(name for name in _MEASURED if not _is_close(own[name], each[name]))]
+        findings += field_findings(
+            {name: own[name] for name in names},
+            {name: each[name] for name in names},
+            round_number=number,
+            within=within,
+        )
+    return findings
+
+
+def _is_close(found: Any, recorded: Any) -> bool:
+    if not isinstance(found, int | float) or not isinstance(recorded, int | float):
+        return found is recorded
+    return math.isclose(found, recorded, rel_tol=_SAME_NUMBER, abs_tol=_SAME_NUMBER)
