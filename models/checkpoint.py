@@ -18,6 +18,11 @@ from models.registry import build
 
 FORMAT = "fednet-checkpoint-1"
 
+_DAMAGED = (
+    *(OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError),
+    *(TypeError, AttributeError, AssertionError),  # of a pickle in which a byte was changed
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointFacts:
@@ -59,9 +64,21 @@ def load(path: Path) -> Checkpoint:
         raise ModelError(f"model {path}", found="no FedNet checkpoint", expected=f"a file of format {FORMAT}")
     try:
         facts = document["facts"]
-        return Checkpoint(document["state_dict"], CheckpointFacts(**(facts | {"classes": tuple(facts["classes"])})))
+        found = Checkpoint(document["state_dict"], CheckpointFacts(**(facts | {"classes": tuple(facts["classes"])})))
     except (KeyError, TypeError) as exc:
         raise ModelError(f"model {path}", found=f"a checkpoint with damaged facts ({exc})") from exc
+    if not _is_sound(found):
+        raise ModelError(f"model {path}", found="a checkpoint with facts or tensors of another kind")
+    return found
+
+
+def _is_sound(found: Checkpoint) -> bool:
+    """Whether everything is of its kind: what was unpickled may be anything."""
+    facts, state = found.facts, found.state
+    has_kinds = all(isinstance(each, str) for each in (facts.model, facts.run, *facts.classes)) and all(
+        isinstance(each, int) for each in (facts.round, facts.image_size)
+    )
+    return has_kinds and isinstance(state, dict) and all(isinstance(each, torch.Tensor) for each in state.values())
 
 
 def save_document(path: Path, document: dict[str, Any]) -> None:
@@ -79,7 +96,7 @@ def load_document(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch's guesses about odd files; our own line says more
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as exc:
+    except _DAMAGED as exc:
         raise ModelError(f"model {path}", found="a file that is damaged or no PyTorch checkpoint") from exc
 
 

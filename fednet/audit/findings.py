@@ -53,11 +53,11 @@ def plain(value: object) -> str:
 
 
 def parsed(text: object) -> Any:
-    """Return the JSON document in a text or bytes; None where there is none."""
-    if not isinstance(text, str | bytes):
-        return None
+    """Return the JSON document in a text or bytes; None where there is none, or bytes in it that are no UTF-8."""
     try:
-        return json.loads(text)
+        if isinstance(text, bytes):
+            return json.loads(text.decode())
+        return json.loads(text) if isinstance(text, str) and text.encode() else None
     except (ValueError, RecursionError):
         return None
 

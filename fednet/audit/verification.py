@@ -205,7 +205,7 @@ def _said_alike(records: Sequence[CheckedRecord], rows: RunRows, settings: Field
     if recipe is not None:
         said["aggregator"] = recipe
     if not rows.resumed_s:
-        said |= {} if settings is None else {"settings_sha256": settings_digest(settings)}
+        said |= {} if settings is None else {"settings_sha256": settings_sha256(settings)}
         said |= {"software": signed[0]["software"]} if signed and "software" in signed[0] else {}
     return said
 
@@ -227,17 +227,25 @@ class _Settings:
 def _settings(rows: RunRows, last: CheckedRecord, index: _Index) -> _Settings:
     """Return the settings that the run goes by, and whether they are the signed ones."""
     found, signed, copy = mapping_in(rows.settings), last.fields.get("settings_sha256"), index.settings_copy
-    if found is not None and settings_digest(found) == signed:
+    if found is not None and settings_sha256(found) == signed:
         return _Settings(found, [], [])
     if found is not None and not last.is_signed and copy in (None, found):
         return _Settings(found, [], [])  # it is the header: its signature says so
-    witness = copy if copy is not None and settings_digest(copy) == signed else None
+    witness = copy if copy is not None and settings_sha256(copy) == signed else None
     if found is not None and _changed_since(rows, last, index) and _could_be_resumed(found, witness or found):
         return _Settings(found, [], [f"settings: changed by a resume after round {last.round}, not signed yet"])
     if found is not None and witness is not None:
         return _Settings(witness, field_findings(found, witness, round_number=last.round, within="settings."), [])
-    shown = plain(rows.settings) if found is None else settings_digest(found)
+    shown = plain(rows.settings if found is None else settings_sha256(found))
     return _Settings(witness, [Finding(round=last.round, field="settings", found=shown, expected=plain(signed))], [])
+
+
+def settings_sha256(settings: Fields) -> str | None:
+    """Return the digest by which a record names these settings; None of what is no plain JSON."""
+    try:
+        return settings_digest(settings)
+    except ValueError:
+        return None
 
 
 def _changed_since(rows: RunRows, last: CheckedRecord, index: _Index) -> bool:
@@ -333,7 +341,9 @@ def _model_findings(row: RoundRow, expected: object) -> list[Finding]:
 def _document_findings(row: RoundRow, record: CheckedRecord) -> list[Finding]:
     """Return where the row's document is not the signed one: by its fields if they can be told, else as a whole."""
     text, found, number = _encoded(row.document), mapping_in(row.document), record.round
-    if record.document is not None and text == document_text(record.document):
+    if _sha256(text) == record.fields["document_sha256"] or (
+        record.document and text == document_text(record.document)
+    ):
         return []
     if found is None:
         return [Finding(round=number, field="document", found="no JSON object", expected="what was signed")]

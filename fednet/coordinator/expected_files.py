@@ -11,9 +11,8 @@ from typing import Any
 
 from fednet.audit.evidence import RoundRow
 from fednet.audit.findings import Finding, plain
-from fednet.audit.record import settings_digest
 from fednet.audit.run_files import RoundsModel
-from fednet.audit.verification import Verified
+from fednet.audit.verification import Verified, settings_sha256
 from fednet.config import RunSettings, run_settings_from
 from fednet.coordinator.conclusions import Document, best_of, history_of
 from fednet.errors import BadInput
@@ -78,7 +77,7 @@ def _published(verified: Verified, *, is_finished: bool) -> list[Sequence[Docume
 
 def _settings_signed_once(verified: Verified, settings: object) -> RunSettings | None:
     signed = {each.fields.get("settings_sha256") for each in verified.records}
-    if not isinstance(settings, dict) or settings_digest(settings) not in signed:
+    if not isinstance(settings, dict) or settings_sha256(settings) not in signed:
         return None
     try:
         return run_settings_from(settings)

@@ -35,7 +35,7 @@ def laggards(documents: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _times(document: Mapping[str, Any]) -> dict[str, float | None]:
     """Return each worker's seconds until its update was durable; None: it missed the round."""
-    found: dict[str, float | None] = {each["worker"]: each.get("arrived_s") for each in document["updates"]}
+    found = {each["worker"]: each["arrived_s"] for each in document["updates"] if "arrived_s" in each}
     return found | dict.fromkeys(document.get("absent", ()))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fednet.audit.evidence import RecordRow, RoundRow, RunRows, UpdateRow
+from fednet.audit.findings import plain
 from fednet.errors import AuditError, BadInput
 from fednet.storage.history import is_held
 
@@ -32,8 +33,8 @@ def read_evidence(folder: Path) -> RunRows:
                     todo="`coordinator start --resume` with this version begins them",
                 )
             return _rows(database, folder)
-    except sqlite3.Error as exc:
-        raise AuditError(f"cannot be read ({exc})") from exc
+    except (sqlite3.Error, UnicodeDecodeError) as exc:  # of a damaged schema SQLite's own message may be no UTF-8
+        raise AuditError(f"cannot be read ({plain(str(exc))})") from exc
 
 
 def _rows(database: sqlite3.Connection, folder: Path) -> RunRows:
@@ -51,11 +52,15 @@ def _rows(database: sqlite3.Connection, folder: Path) -> RunRows:
     return RunRows(
         **dict(zip(("run", "created_s", "settings", "manifest"), begun, strict=True)),
         records=tuple(
-            RecordRow(round=number, header=header, entries=entries, signature=signature, certificate=certificate)
+            RecordRow(
+                round=_number(number), header=header, entries=entries, signature=signature, certificate=certificate
+            )
             for number, header, entries, signature, certificate in records
         ),
         rounds=tuple(
-            RoundRow(round=number, committed_s=at, checkpoint=checkpoint, model_sha256=digest, document=document)
+            RoundRow(
+                round=_number(number), committed_s=at, checkpoint=checkpoint, model_sha256=digest, document=document
+            )
             for number, at, checkpoint, digest, document in rounds
         ),
         updates=tuple(
@@ -72,6 +77,12 @@ def _rows(database: sqlite3.Connection, folder: Path) -> RunRows:
         ),
         resumed_s=tuple(at for (at,) in resumed),
     )
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int):  # a key always is one, unless the schema was changed
+        raise AuditError(f"cannot be read (a round has the number {plain(value)})")
+    return value
 
 
 def _is_from_before_records(database: sqlite3.Connection) -> bool:

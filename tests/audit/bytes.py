@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import random
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -36,6 +37,7 @@ class Tally:
 
 def change_bytes(site: Site, *, changes: int, seed: int) -> Tally:
     """Change one random byte after another, each put back after the check; of every file that is covered."""
+    site = Site(Path(shutil.copytree(site.folder, site.folder.with_name("changed"))))  # no file is a link of another
     choice, tally = random.Random(seed), Tally()
     names = [*files_now(site.run), SEAL]
     models = {path: read_model(path) for path in site.run.rglob("*.pth")}  # of those that are as they were

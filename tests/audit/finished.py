@@ -93,9 +93,7 @@ class Run:
     """What writes a run."""
 
     def __init__(self, site: Site, run_settings: RunSettings, store: RunStore, retention: Retention) -> None:
-        network = wiring.new_model(
-            run_settings.model, seed=0, pretrained="no", weights=None, notice=lambda text: None
-        )
+        network = wiring.new_model(run_settings.model, seed=0, pretrained="no", weights=None, notice=lambda text: None)
         self._manifest = wiring.manifest_for(network)
         self._site, self._settings, self._store, self._retention = site, run_settings, store, retention
         self._model = pack(network.state_dict(), self._manifest)

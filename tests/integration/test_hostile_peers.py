@@ -23,7 +23,7 @@ from fednet.protocol.messages import Goodbye, Message, UpdateRefused
 from fednet.security.contexts import worker_context
 from fednet.tensors import Manifest, bytes_of, empty_flat, pack, parameters_of
 from models import checkpoint
-from tests.integration.test_main_job import RUN, cli, running, wait_for
+from tests.integration.site import RUN, cli, running, wait_for
 from tests.security.certs import authority_in, enrolled
 from tests.transport.hostile import send_over_tls
 

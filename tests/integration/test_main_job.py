@@ -6,79 +6,20 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fednet.commands.processes import free_port
+from tests.integration.site import ROOT, cli, finish, join, make_site, running, start, wait_for
 
-ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.timeout(240)
-
-
-def cli(folder: Path, *arguments: object, wait_s: float = 120) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end in `folder`."""
-    command = [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=wait_s, check=False)
-
-
-@contextlib.contextmanager
-def running(folder: Path, name: str, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command beside the test; its output goes to NAME.log."""
-    with (folder / f"{name}.log").open("ab") as log:
-        command = [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)]
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-
-
-def wait_for(folder: Path, name: str, text: str, *, within_s: float = 60) -> None:
-    """Wait until a line with `text` is in NAME.log."""
-    deadline = time.monotonic() + within_s
-    while text not in (folder / f"{name}.log").read_text():
-        assert time.monotonic() < deadline, f"{text!r} not in {(folder / f'{name}.log').read_text()}"
-        time.sleep(0.05)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a split of phantoms for three hospitals."""
-    folder = tmp_path_factory.mktemp("site")
-    split = cli(
-        folder, "split", "--phantoms", "--phantom-images", 200, "--phantom-size", 32, "--clients", 3, "--root", 20
-    )
-    assert split.returncode == 0, split.stderr
-    return folder
-
-
-RUN = ["--model", "small-cnn", "--image-size", "32", "--pretrained", "no", "--device", "cpu", "--batch-size", "16"]
-
-
-def start(folder: Path, port: int, run: str, *more: object) -> list[object]:
-    return ["coordinator", "start", "--port", port, "--run-dir", f"runs/{run}", "--workers", 3, *RUN, *more]
-
-
-def join(port: int, number: int, *more: object) -> list[object]:
-    where = ["--coordinator", f"127.0.0.1:{port}", "--save", f"client_{number}.pth"]
-    return ["worker", "join", "--data", f"client{number}_data", *where, "--num-threads", 1, "--device", "cpu", *more]
-
-
-def finish(folder: Path, port: int, run: str, *more: object) -> dict[str, Any]:
-    """Run coordinator and three workers to the end; return history.json."""
-    with contextlib.ExitStack() as stack:
-        coordinator = stack.enter_context(running(folder, run, *start(folder, port, run, *more)))
-        for number in (1, 2, 3):
-            stack.enter_context(running(folder, f"{run}-{number}", *join(port, number)))
-        assert coordinator.wait(120) == 0, (folder / f"{run}.log").read_text()
-    history: dict[str, Any] = json.loads((folder / "runs" / run / "history.json").read_text())
-    return history
+    return make_site(tmp_path_factory.mktemp("site"))
 
 
 def test_two_commands_train_a_model_that_can_be_evaluated(site: Path) -> None:

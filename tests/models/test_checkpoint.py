@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import os
 import pickle
@@ -75,3 +76,13 @@ def test_a_full_disk_keeps_the_old_model(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(DiskFull):
         saved(tmp_path / "m.pth")
     assert (tmp_path / "m.pth").read_bytes() == before
+
+
+def test_a_changed_byte_anywhere_in_the_pickle_is_no_traceback(tmp_path: Path) -> None:
+    saved(tmp_path / "m.pth")
+    content = (tmp_path / "m.pth").read_bytes()
+    for offset in range(0, 2000, 7):
+        changed = bytes([content[offset] ^ 1])
+        (tmp_path / "m.pth").write_bytes(content[:offset] + changed + content[offset + 1 :])
+        with contextlib.suppress(ModelError):
+            checkpoint.load(tmp_path / "m.pth")

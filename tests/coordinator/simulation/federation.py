@@ -1,0 +1,94 @@
+"""A whole federated run, played from a seed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import click
+
+from tests.coordinator.simulation.clock import World
+from tests.coordinator.simulation.coordinator import Coordinator
+from tests.coordinator.simulation.database import Database
+from tests.coordinator.simulation.disk import Disk
+from tests.coordinator.simulation.plan import Fault
+from tests.coordinator.simulation.witness import Violation, Witness
+from tests.coordinator.simulation.worker import Worker
+
+MOST_EVENTS = 40_000  # of one seed; a usual one has some hundred
+AFTERWARDS_S = 200.0  # once the run has ended and nothing breaks: whoever is away comes back
+
+
+class Federation:
+    """Everybody in one seed's run."""
+
+    def __init__(self, world: World, *, coordinator: type[Coordinator], worker: type[Worker]) -> None:
+        disk, database = Disk(), Database()
+        self._world = world
+        self._witness = Witness(world, disk, database)
+        self._coordinator = coordinator(world, self._witness, disk, database)
+        self._workers = [worker(world, self._witness, self._coordinator, name) for name in world.plan.workers]
+
+    def play(self) -> None:
+        """Play until the run has ended and the workers have heard of it; raises `Violation`."""
+        try:
+            self._play()
+            self._witness.ended()
+        finally:
+            self._world.close()
+
+    def _play(self) -> None:
+        world = self._world
+        self._coordinator.start()
+        for worker in self._workers:
+            world.at(world.soon(2.0), worker.start)
+        for moment, fault in world.plan.sudden:
+            world.at(moment, self._strike, fault)
+        latest_s, has_ended = world.plan.ends_within_s, False
+        for _ in range(MOST_EVENTS):
+            if not world.step(latest_s=latest_s):
+                return
+            if not has_ended and self._witness.has_ended:
+                has_ended, latest_s = True, max(world.now, world.plan.heals_s) + AFTERWARDS_S
+            if has_ended and self._witness.everybody_knows and not self._coordinator.is_up:
+                return
+
+    def _strike(self, fault: Fault) -> None:
+        worker = self._world.dice.choice(self._workers)
+        strike = {
+            Fault.COORDINATOR_DIES: self._coordinator.crash,
+            Fault.COORDINATOR_STOPS: self._coordinator.stop,
+            Fault.WORKER_DIES: worker.crash,
+            Fault.LINK_BREAKS: worker.lose_link,
+            Fault.WORKER_LEAVES: worker.leave,
+            Fault.DISK_IS_LOST: worker.lose_disk,
+        }
+        strike[fault]()
+
+
+def simulate(
+    seed: int,
+    *,
+    coordinator: type[Coordinator] = Coordinator,
+    worker: type[Worker] = Worker,
+    tell: Callable[[str], None] | None = None,
+) -> Counter[str]:
+    """Play a seed and return what happened in it; raises `Violation` with the end of its trace."""
+    world = World(seed, tell=tell)
+    try:
+        Federation(world, coordinator=coordinator, worker=worker).play()
+    except Violation as exc:
+        raise Violation(exc.claim, f"{exc.found}\n{_report(seed, world)}") from exc
+    except Exception as exc:
+        exc.add_note(_report(seed, world))
+        raise
+    return world.counts
+
+
+def replay(seed: int, *, coordinator: type[Coordinator] = Coordinator, worker: type[Worker] = Worker) -> None:
+    """Play a seed again and print its whole trace."""
+    simulate(seed, coordinator=coordinator, worker=worker, tell=click.echo)
+
+
+def _report(seed: int, world: World) -> str:
+    return "\n".join([f"seed {seed}, {world.plan}", *world.trace(), f"replay({seed}) shows all of it"])

@@ -1,0 +1,81 @@
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from fednet.config import RunId, WorkerName
+from fednet.errors import BadInput
+from fednet.reporting.reporter import WorkerView
+from fednet.reporting.status import StatusFile, standing_of
+from fednet.storage.store import RunStore
+from tests.audit.records import chain
+from tests.storage.test_store import SETTINGS, committed
+
+RECORDS = chain({}, {})
+VIEW = WorkerView(name=WorkerName("client1"), activity="training", fraction=0.5)
+
+
+def begun(folder: Path) -> RunStore:
+    store = RunStore(folder)
+    store.begin(RunId("run"), SETTINGS, RECORDS[0], manifest="m", software="test")
+    return store
+
+
+def test_a_run_that_is_served_is_healthy_while_it_shows_signs_of_life(tmp_path: Path) -> None:
+    store = begun(tmp_path)
+    starting = standing_of(tmp_path, now=datetime.now(UTC))
+    assert (starting.is_healthy, "it is starting" in starting.text) == (False, True)
+    StatusFile(tmp_path).show("round 1 of 10, waiting for client1", phase="collecting", round_number=1, views=[VIEW])
+    alive = standing_of(tmp_path, now=datetime.now(UTC))
+    assert alive.is_healthy
+    assert alive.text == "running: 0 of 10 rounds committed; round 1 of 10, waiting for client1"
+    assert alive.document["live"]["workers"][0]["activity"] == "training"
+    hung = standing_of(tmp_path, now=datetime.now(UTC) + timedelta(seconds=20))
+    assert (hung.is_healthy, "no sign of life for 20 s" in hung.text) == (False, True)
+    store.close()
+
+
+def test_a_killed_run_and_a_parked_one_are_told_apart(tmp_path: Path) -> None:
+    begun(tmp_path).close()
+    killed = standing_of(tmp_path, now=datetime.now(UTC))
+    assert not killed.is_healthy
+    assert "its process was killed, or lost power" in killed.text and "--resume" in killed.text
+    store = RunStore(tmp_path)
+    store.ended("parked", "too few workers")
+    store.close()
+    assert "parked: too few workers" in standing_of(tmp_path, now=datetime.now(UTC)).text
+
+
+def test_a_finished_run_is_healthy(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    settings = type(SETTINGS)(**(vars(SETTINGS) | {"rounds": 1}))
+    store.begin(RunId("run"), settings, RECORDS[0], manifest="m", software="test")
+    store.commit(committed(1), RECORDS[1])
+    store.ended("finished", "all 1 rounds are done")
+    store.close()
+    found = standing_of(tmp_path, now=datetime.now(UTC))
+    assert (found.is_healthy, found.text) == (True, "finished: 1 of 1 rounds committed")
+
+
+def test_a_folder_without_a_run_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"no run\.sqlite there"):
+        standing_of(tmp_path, now=datetime.now(UTC))
+
+
+def test_a_status_that_cannot_be_written_is_logged_once_and_stops_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "blocked").write_text("a file")
+    status = StatusFile(tmp_path / "blocked" / "run")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            status.show("text", phase="collecting", round_number=1, views=[])
+    assert len(caplog.records) == 1
+
+
+def test_the_file_is_plain_json(tmp_path: Path) -> None:
+    StatusFile(tmp_path).show("text", phase="collecting", round_number=3, views=[VIEW])
+    document = json.loads((tmp_path / "status.json").read_text())
+    assert (document["round"], document["phase"], document["text"]) == (3, "collecting", "text")
