@@ -172,7 +172,7 @@ class Federation:
 
     async def _serve_peer(self, link: Link) -> None:
         try:
-            await self.coordinator.serve_peer(link, await link.receive())
+            await self.coordinator.reception.serve(link, await link.receive())
         except ConnectionLost:
             pass
         finally:

@@ -135,7 +135,7 @@ async def _serve(folder: Path, names: Sequence[WorkerName], settings: SwarmBench
     )
     listener = Listener()
     port = listener.bind("127.0.0.1", 0)[1]
-    listener.serve_with(coordinator_context(folder / "certs"), coordinator.serve_peer)
+    listener.serve_with(coordinator_context(folder / "certs"), coordinator.reception.serve)
     pipe.send(port)
     began = time.perf_counter()
     try:

@@ -54,8 +54,8 @@ def bench_chaos(
                 "ours": "s: the disturbed run",
                 "reference": "s: the same run undisturbed",
                 "ratio": "ours / reference",
-                "identical": "whether every round's model is bit for bit the undisturbed run's (a worker that fails says "
-                "so, and nobody waits for it: there the models may differ)",
+                "identical": "whether every round's model is bit for bit the undisturbed run's; taken as given where a "
+                "worker fails: it says so, and nobody waits for it",
                 "complaints": "updates lost, counted twice, or not the one that was acknowledged",
             },
         }

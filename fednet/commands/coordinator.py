@@ -89,6 +89,7 @@ def command() -> None:
     help="Most of them from one address: hospitals behind one firewall share it.",
 )
 @click.option("--resume", is_flag=True, help="Continue the run in --run-dir where it stopped, within a round too.")
+@click.option("--resume-if-any", is_flag=True, help="For services: --resume where a run is there, else begin one.")
 @click.option(
     "--keep-checkpoints",
     type=click.IntRange(0),
@@ -135,6 +136,7 @@ def start(
     unidentified: int,
     per_address: int,
     resume: bool,
+    resume_if_any: bool,
     keep_checkpoints: int,
     keep_updates: bool,
     verbose: bool,
@@ -150,10 +152,13 @@ def start(
     from fednet.coordinator.record import Retention
     from fednet.reporting.console import RunConsole
     from fednet.reporting.log_lines import LogReporter
-    from fednet.storage.store import settings_in
+    from fednet.storage.store import has_run, settings_in
 
     start_logging(level=log_level, form=log_format, verbose=verbose)
-    resume = resume or (run_dir is not None and _offers_to_resume(run_dir))
+    if run_dir is None and (resume or resume_if_any):
+        raise BadInput("--resume", found="no --run-dir", expected="the folder of the run to continue")
+    if run_dir is not None and not resume:
+        resume = has_run(run_dir) and (resume_if_any or _offers_to_resume(run_dir))
     if aggregator == "auto":
         begun = settings_in(run_dir) if resume and run_dir is not None else None
         aggregator, pre = (begun.aggregator, begun.pre) if begun else automatic_recipe(data, pre)
@@ -187,8 +192,6 @@ def start(
             augment=augment,
         ),
     )
-    if resume and run_dir is None:
-        raise BadInput("--resume", found="no --run-dir", expected="the folder of the run to continue")
     if run_dir is None:
         run_dir = _unfinished_like(settings, Path("runs"))
         resume = run_dir is not None
@@ -235,9 +238,7 @@ def status(run_dir: Path, as_json: bool) -> None:
 
 def _offers_to_resume(folder: Path) -> bool:
     """Ask the person at the terminal whether the run that is in this folder goes on; with nobody there, do not."""
-    from fednet.storage.store import has_run
-
-    if not has_run(folder) or not sys.stdin.isatty():
+    if not sys.stdin.isatty():
         return False
     return click.confirm(f"{folder} holds a run already. Go on with it?", default=True, err=True)
 

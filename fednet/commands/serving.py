@@ -185,8 +185,8 @@ async def _serve(
         show_status=StatusFile(options.folder).show,
     )
     grant = LoopbackGrant(options.certs, port=address[1], authority_der=authority.certificate_der)
-    coordinator.enroller = Enroller(authority, TokenLedger(options.certs), [grant])
-    listener.serve_with(coordinator_context(options.certs), coordinator.serve_peer)
+    coordinator.reception.enroller = Enroller(authority, TokenLedger(options.certs), [grant])
+    listener.serve_with(coordinator_context(options.certs), coordinator.reception.serve)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, coordinator.stop, f"stopped by {signal.Signals(number).name}")

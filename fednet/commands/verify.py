@@ -81,6 +81,7 @@ class _Report:
         ]
 
     def document(self) -> dict[str, Any]:
+        """Return it all in plain JSON types."""
         verified = self._inspection.verified
         return {
             "run": self._folder.name if verified is None else verified.run,
@@ -92,6 +93,7 @@ class _Report:
         }
 
     def lines(self) -> list[str]:
+        """Return one line for each finding; where there is none, a few that say what was checked."""
         if self.findings:
             return [str(each) for each in self.findings] + self._replay_lines()
         checked, verified = self._checked(), self._inspection.verified
@@ -109,6 +111,7 @@ class _Report:
         ]
 
     def summary(self) -> str:
+        """Return the line that the command fails with."""
         count = "1 finding" if len(self.findings) == 1 else f"{len(self.findings)} findings"
         return f"{self._folder} is not as its coordinator signed it: {count}"
 
@@ -226,6 +229,9 @@ def _replayed(folder: Path, inspection: Inspection, data: Path | None) -> list[R
         trust_in=trust_in,
     )
     replayed = list(replay.rounds(verified))
-    if all(each.skipped for each in replayed):
+    recorded, own = verified.records[-1].fields.get("software"), wiring.software()
+    if recorded != own and any(each.findings for each in replayed):
+        notice(f"replayed with other software than the run's, which may round otherwise: {own}, not {recorded}")
+    if all(each.skipped for each in replayed) and not inspection.findings:
         raise BadInput(f"--replay of {folder}", found="no updates were kept", todo="run with --keep-updates")
     return replayed

@@ -1,4 +1,4 @@
-"""The coordinator: listens, keeps the workers' sessions, and carries out what the pure rounds decide."""
+"""The coordinator: listens, and carries out what the pure rounds decide."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -21,6 +20,7 @@ from fednet.config import RunId, RunSettings, WorkerName
 from fednet.coordinator.aggregator import Combined, TrustIn, combine_updates, model_with
 from fednet.coordinator.desk import DeliveredUpdate, Desk, ModelOffer
 from fednet.coordinator.laggards import laggards
+from fednet.coordinator.reception import Reception
 from fednet.coordinator.record import RunRecord, Timings
 from fednet.coordinator.round import (
     Aggregate,
@@ -44,25 +44,14 @@ from fednet.coordinator.round import (
     UpdateStored,
     WorkerJoined,
 )
-from fednet.coordinator.sessions import Session
-from fednet.errors import (
-    AggregationError,
-    ConnectionLost,
-    CredentialError,
-    FednetError,
-    RunParked,
-    StorageError,
-    TooSlow,
-)
+from fednet.coordinator.waiting import some, waiting_text
+from fednet.errors import AggregationError, FednetError, RunParked, StorageError
 from fednet.failpoints import reached
-from fednet.protocol import limits
-from fednet.protocol.messages import Enrolled, EnrolRequested, Hello, Message, Probe, Probed, RoundClosed, RunStatus
+from fednet.protocol.messages import RoundClosed, RunStatus
 from fednet.reporting.reporter import RunReporter, WorkerView
-from fednet.security.identity import Role, identity_of
 from fednet.storage.store import RunStore
 from fednet.tensors import Manifest, bytes_of, digest_of
 from fednet.transport.capacity import give_back_memory
-from fednet.transport.link import Link
 
 log = logging.getLogger("fednet.coordinator")
 
@@ -72,18 +61,10 @@ Result = TypeVar("Result")
 STATUS_EVERY_S = 1.0
 _SEE_OFF_POLL_S = 0.5
 _GIVE_BACK_EVERY = 30  # status lines: memory that connections have freed
-_MOST_NAMED = 8  # workers in one line of status
-
-
-class Enroller(Protocol):
-    """Signs a worker's request (fednet.security.enrolment)."""
-
-    def enrol(self, name: str, secret: bytes, request_der: bytes, *, peer_address: str, now: datetime) -> bytes:
-        """Return the certificate, DER; raises `FednetError` with the reason."""
 
 
 class Listening(Protocol):
-    """Brings peers to `Coordinator.serve_peer` (transport.tcp.Listener)."""
+    """Brings peers to `Reception.serve` (transport.tcp.Listener)."""
 
     async def serve(self) -> None:
         """Go on until cancelled."""
@@ -150,15 +131,12 @@ class Coordinator:
         self._model = model
         self._record = record
         self._judge = judge
-        self.enroller: Enroller | None = None
         self._reporter = reporter
         self._device = device
         self._grace_s = grace_s
         self._trust_in = trust_in
         self._team = team
-        self._sessions: dict[WorkerName, Session] = {}
-        self._dismissed: set[WorkerName] = set()
-        self._probing: set[WorkerName] = set()
+        self.reception = Reception(self._desk)
         self._combined: Combined | None = None
         self._absent: list[WorkerName] = []  # of the round's cohort, when it closed
         self._judgement: dict[str, Any] = {}
@@ -171,7 +149,7 @@ class Coordinator:
         self._desk.events.put_nowait(StopRequested(reason))
 
     async def run(self, listener: Listening) -> None:
-        """Serve on a bound listener whose peers come to `serve_peer`, until the run has finished.
+        """Serve on a bound listener whose peers come to `reception`, until the run has finished.
 
         Raises `RunParked` when it stopped before its last round, `StorageError` when the disk is full.
         """
@@ -203,7 +181,7 @@ class Coordinator:
         if under_way is not None:
             self._recovered = await self._compute(self._desk.recovered, under_way)
             self._desk.events.put_nowait(RoundRecovered(under_way.cohort, frozenset(self._recovered)))
-            here = f", {_some(sorted(self._recovered), ', ')} delivered already" if self._recovered else ""
+            here = f", {some(sorted(self._recovered), ', ')} delivered already" if self._recovered else ""
             self._reporter.notice(f"going on in the middle of round {under_way.round}{here}")
 
     @property
@@ -213,9 +191,9 @@ class Coordinator:
     async def _see_off(self) -> None:
         """Tell workers whose links broke lately that the run is over: else they would try for an hour to come back."""
         is_said = False
-        while absent := self._rounds.awaited(now=self._desk.now()) - self._dismissed:
+        while absent := self._rounds.awaited(now=self._desk.now()) - self.reception.dismissed:
             if not is_said:
-                names = _some(sorted(absent), ", ")
+                names = some(sorted(absent), ", ")
                 self._reporter.notice(f"{self._farewell}; waiting up to {self._grace_s:.0f} s to tell {names}")
                 is_said = True
             event = await self._next_event(await_s=_SEE_OFF_POLL_S)
@@ -224,117 +202,14 @@ class Coordinator:
             self._rounds.handle(event, now=self._desk.now())
             self._answer(event)
             if isinstance(event, WorkerJoined):
-                await self._dismiss("finished", self._farewell)
+                await self.reception.dismiss("finished", self._farewell)
 
     async def _end(self, how: str, reason: str) -> None:
         try:
             self._store.ended(how, reason)
         except StorageError as exc:  # what ends the run may be this very disk
             log.warning("%s", exc)
-        await self._dismiss(how, reason)
-
-    # Peers
-
-    async def serve_peer(self, link: Link, first: Message) -> None:
-        """Serve one peer whose first message has come, until it is gone."""
-        try:
-            if isinstance(first, EnrolRequested):
-                await self._enrol(link, first)
-            elif isinstance(first, Probe):
-                await self._serve_probes(link, first)
-            elif isinstance(first, Hello):
-                await self._serve_worker(link, first)
-        except TooSlow as exc:
-            log.warning("%s", exc)
-        except ConnectionLost as exc:
-            log.info("%s", exc)
-        except FednetError as exc:
-            log.warning("%s dropped: %s", link.peer, exc)
-
-    async def _enrol(self, link: Link, request: EnrolRequested) -> None:
-        if self.enroller is None:
-            await link.close("enrolment-closed", "this coordinator signs no certificates")
-            return
-        try:
-            certificate = await asyncio.to_thread(
-                self.enroller.enrol,
-                request.name,
-                request.secret,
-                request.request,
-                peer_address=link.address,
-                now=datetime.now(UTC),
-            )
-        except StorageError as exc:
-            self._desk.events.put_nowait(exc)
-            await link.close("enrolment-refused", "the coordinator's disk failed")
-            return
-        except FednetError as exc:
-            log.warning("%s: enrolment as %r refused: %s", link.peer, request.name, exc)
-            await link.close(getattr(exc, "code", "enrolment-refused"), str(exc))
-            return
-        log.info("%s: enrolled as %s", link.peer, request.name)
-        link.send(Enrolled(certificate=certificate))
-        await link.close("enrolled", "certificate issued")
-
-    async def _serve_probes(self, link: Link, first: Probe) -> None:
-        assert link.certificate is not None, "the protocol takes no Probe without a certificate"
-        prober = identity_of(link.certificate).name
-        if prober in self._probing or len(self._probing) >= limits.MAX_PROBING:
-            await link.close("busy", "somebody measures already: try again in half a minute")
-            return
-        log.info("%s: %s measures the way", link.peer, prober)
-        self._probing.add(prober)
-        try:
-            await answer_probes(link, first)
-        finally:
-            self._probing.discard(prober)
-
-    async def _serve_worker(self, link: Link, hello: Hello) -> None:
-        assert link.certificate is not None, "the protocol takes no Hello without a certificate"
-        identity = identity_of(link.certificate)
-        if identity.role is not Role.WORKER:
-            raise CredentialError(f"{link.peer} shows a {identity.role.value}'s certificate, not a worker's")
-        worker = identity.name
-        link.peer = f"{worker} ({link.peer})"
-        if await self._is_taken(worker, link):
-            return
-        if not self._rounds.admits(worker, now=self._desk.now()):
-            reason = f"this run has its {self._settings.workers} workers already (--workers)"
-            await link.close("run-full", reason)
-            return
-        session = self._sessions[worker] = Session(self._desk, link, identity)
-        log.info("%s connected", link.peer)
-        try:
-            await session.serve(hello)
-        finally:
-            self._forget(worker, session)
-
-    async def _is_taken(self, worker: WorkerName, link: Link) -> bool:
-        while (older := self._sessions.get(worker)) is not None:
-            if await self._is_served(worker, older, link):
-                return True
-        return link.has_failed  # it may have had to wait
-
-    async def _is_served(self, worker: WorkerName, older: Session, link: Link) -> bool:
-        """Whether the older session goes on; else it is gone when this returns."""
-        if await older.link.is_alive():
-            reason = f"{worker} is connected already, from {older.link.address}: each hospital needs its own identity"
-            log.warning("%s refused: %s", link.peer, reason)
-            await link.close("identity-in-use", reason)
-            return True
-        older.link.abort("superseded: it did not answer and its worker came back")
-        await older.ended()  # or both would write to the same update
-        self._forget(worker, older)
-        return False
-
-    def _forget(self, worker: WorkerName, session: Session) -> None:
-        if self._sessions.get(worker) is session:
-            del self._sessions[worker]
-
-    async def _dismiss(self, code: str, reason: str) -> None:
-        sessions = list(self._sessions.values())
-        await asyncio.gather(*(session.link.close(code, reason) for session in sessions))
-        self._dismissed |= {session.worker for session in sessions}
+        await self.reception.dismiss(how, reason)
 
     # Rounds
 
@@ -355,9 +230,9 @@ class Coordinator:
         match event:
             case WorkerJoined(worker):
                 self._catch_up(worker)
-            case UpdateStored(worker, number) if worker in self._sessions:
+            case UpdateStored(worker, number) if worker in self.reception.sessions:
                 _reached("update-durable")
-                self._sessions[worker].update_stored(number)
+                self.reception.sessions[worker].update_stored(number)
                 _reached("acknowledged")
 
     async def _next_event(self, *, await_s: float | None = None) -> Event:
@@ -378,8 +253,8 @@ class Coordinator:
             case StartRound(number):
                 await self._start_round(number)
             case SendModel(worker, _):
-                if worker in self._sessions:
-                    self._sessions[worker].send_model()
+                if worker in self.reception.sessions:
+                    self.reception.sessions[worker].send_model()
             case Aggregate(number, workers):
                 await self._aggregate(number, workers)
             case EvaluateModel():
@@ -407,7 +282,7 @@ class Coordinator:
         self._timings.train = max(desk.delivered[worker].train_s for worker in workers)
         self._absent = sorted(self._rounds.cohort - set(workers))
         self._timings.transfer = max(0.0, collecting_s - self._timings.train)
-        for session in list(self._sessions.values()):
+        for session in list(self.reception.sessions.values()):
             await session.close_round(number)
         began = time.perf_counter()
         try:
@@ -463,7 +338,7 @@ class Coordinator:
         )
         self._model = combined.model
         _reached("committed")
-        for worker, session in self._sessions.items():
+        for worker, session in self.reception.sessions.items():
             session.link.send(self._closing(worker, document))
         self._desk.end_round()
         self._reporter.round_committed(document)
@@ -490,7 +365,7 @@ class Coordinator:
 
     def _catch_up(self, worker: WorkerName) -> None:
         """Tell a worker that comes back how the last round ended, if it does not know, and what is here of its own."""
-        session, rounds = self._sessions.get(worker), self._record.rounds
+        session, rounds = self.reception.sessions.get(worker), self._record.rounds
         if session is None:
             return
         if rounds and session.known_record < rounds[-1].round:
@@ -522,44 +397,10 @@ class Coordinator:
         text = waiting_text(self._rounds, self._settings, self._desk)
         self._reporter.status(text, sorted(self._desk.views.values(), key=lambda view: view.name))
         if self._rounds.phase is Phase.WAITING and text != self._last_status:
-            for worker in self._rounds.connected & self._sessions.keys():
-                self._sessions[worker].link.send(RunStatus(text=text))
+            for worker in self._rounds.connected & self.reception.sessions.keys():
+                self.reception.sessions[worker].link.send(RunStatus(text=text))
         self._last_status = text
         return text
-
-
-async def answer_probes(link: Link, probe: Message) -> None:
-    """Give a peer that measures the way what it needs, for a while."""
-    try:
-        async with asyncio.timeout(limits.PROBING_S):
-            for _ in range(limits.MAX_PROBES):
-                if not isinstance(probe, Probe):
-                    return
-                link.send(Probed(unix_time_s=time.time(), filling=probe.filling))
-                probe = await link.receive()
-    except TimeoutError:
-        pass
-    await link.close("probing-over", f"a connection may measure for {limits.PROBING_S:.0f} s, by so many probes")
-
-
-def waiting_text(rounds: Rounds, settings: RunSettings, desk: Desk) -> str:
-    """Say for whom the run waits and why: "waiting for 1 of 4: client3 is training, 62 %, about 40 s left"."""
-    number = rounds.round_number
-    missing = rounds.missing(now=desk.now())
-    if rounds.phase is not Phase.WAITING:
-        if not missing or desk.offer is None:
-            return f"round {number} of {settings.rounds}: {rounds.phase.value}"
-        views = [desk.views[worker].sentence() for worker in missing if worker in desk.views]
-        total = len(missing) + len(rounds.delivered)
-        return f"round {number} of {settings.rounds}, waiting for {len(missing)} of {total}: {_some(views, '; ')}"
-    more = settings.workers - len(rounds.connected)
-    joined = f"; here: {_some(sorted(rounds.connected), ', ')}" if rounds.connected else ""
-    return f"round {number} of {settings.rounds}, waiting for {more} more of {settings.workers} workers{joined}"
-
-
-def _some(texts: Sequence[str], separator: str) -> str:
-    more = [f"and {len(texts) - _MOST_NAMED} more"] if len(texts) > _MOST_NAMED else []
-    return separator.join([*texts[:_MOST_NAMED], *more])
 
 
 def would_improve(document: dict[str, Any], worker: str) -> bool | None:

@@ -263,7 +263,7 @@ class RunStore:
         ]
 
     def fold(self) -> None:
-        """Close the database, all of it in its one file (unless somebody reads it now); the folder stays held."""
+        """Close the database, all of it in its one file unless somebody goes on reading it; the folder stays held."""
         try:
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as exc:

@@ -13,12 +13,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from fednet.audit.findings import Finding
+from fednet.audit.run_files import FoundModel
 from fednet.commands.verify import read_model
 from fednet.coordinator.inspection import inspect
 from fednet.storage.seal import SEAL, files_now
@@ -48,7 +50,7 @@ def change_bytes(site: Site, *, changes: int, seed: int) -> Tally:
         with changed(path, offset, other):
             findings = inspect(
                 site.run,
-                read_model=lambda file, path=path: read_model(file) if file == path else models[file],
+                read_model=partial(_read, models, path),
                 check_signature=site.check,
             ).findings
         if any(each.file == name or each.round is not None for each in findings):
@@ -56,6 +58,10 @@ def change_bytes(site: Site, *, changes: int, seed: int) -> Tally:
         else:
             tally.unseen.append(f"{name} at {offset}, xor {other}")
     return tally
+
+
+def _read(models: Mapping[Path, FoundModel], altered: Path, path: Path) -> FoundModel:
+    return read_model(path) if path == altered else models[path]
 
 
 @contextmanager

@@ -20,9 +20,10 @@ from fednet.coordinator.desk import DeliveredUpdate, write_decoded
 from fednet.coordinator.record import Retention, RunRecord, Timings
 from fednet.security.authority import create_authority, read_certificate
 from fednet.security.signing import RecordSigner, SignatureCheck
+from fednet.storage import disk
 from fednet.storage.journal import Journal
 from fednet.storage.seal import seal_run
-from fednet.storage.spool import SpoolFile, spool_path
+from fednet.storage.spool import SpoolFile, spool_folder, spool_path
 from fednet.storage.store import RunStore, StoredUpdate
 from fednet.tensors import Manifest, bytes_of, digest_of, empty_flat, pack, parameters_of, views
 from fednet.worker.record_log import RecordLog
@@ -139,11 +140,8 @@ class Run:
         document = {"round": number, **combined.document(updates), "absent": [], **_metrics(number)}
         self._record.commit(document, combined.model, Timings(), round_began=time.perf_counter())
         self._model = combined.model
-        for name, update in updates.items():
-            if update.path.parent.name == "decoded":
-                update.path.unlink()
-            if not self._retention.updates:
-                spool_path(self._site.run, number, name).unlink()
+        if not self._retention.updates:
+            disk.remove_folder(spool_folder(self._site.run, number))
 
     def _delivered(self, number: int, name: WorkerName, *, is_lie: bool) -> DeliveredUpdate:
         form = form_named(self._settings.compress, option="compress")
@@ -164,7 +162,7 @@ class Run:
         )
         self._store.update_stored(number, stored)
         self._logs[name].keep_acknowledged(number, sha256)
-        flat = self._site.folder / "decoded" / f"{number}-{name}.update"
+        flat = self._site.folder / "decoded" / f"{number}-{name}"
         write_decoded(path, flat, nbytes=travels.numel(), form=form, manifest=self._manifest)
         return DeliveredUpdate(
             path=flat,

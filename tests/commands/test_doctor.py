@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from data.phantoms import write_phantoms
-from fednet.coordinator.service import answer_probes
+from fednet.coordinator.reception import answer_probes
 from fednet.protocol.messages import Message
 from fednet.security.contexts import coordinator_context
 from fednet.transport.link import Link

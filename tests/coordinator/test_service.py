@@ -317,7 +317,7 @@ async def test_a_peer_that_does_not_read_is_dropped_and_the_run_goes_on(tmp_path
     serving = asyncio.create_task(federation.coordinator.run(federation))
     link = await await_joined(federation, "client4")
     assert isinstance(await link.receive(), RunStatus), "it is counted: three more are waited for"
-    (session,) = federation.coordinator._sessions.values()
+    (session,) = federation.coordinator.reception.sessions.values()
     session.link._writing_paused = True
     for _ in range(limits.MAX_QUEUED_MESSAGES - len(session.link._connection._control)):
         session.link.send(RunStatus(text="what it does not read"))
@@ -432,7 +432,7 @@ async def test_a_second_worker_of_the_same_name_is_refused_and_the_first_goes_on
     first, impostor = federation.worker(1), federation.worker(1)
     running = asyncio.create_task(federation.run(first, federation.worker(2), federation.worker(3)))
     await federation.is_open.wait()
-    while "client1" not in federation.coordinator._sessions:  # noqa: ASYNC110 - no event tells of it
+    while "client1" not in federation.coordinator.reception.sessions:  # noqa: ASYNC110 - no event tells of it
         await asyncio.sleep(0)
     with pytest.raises(Refused, match="connected already"):
         await impostor.run()

@@ -52,7 +52,7 @@ class OverTcp(Federation):
         enrolled(self.certs, "client1", authority)
         self._listener = Listener()
         self.proxy = RoughProxy(self._listener.bind("127.0.0.1", 0)[1], fate_of)
-        self._listener.serve_with(coordinator_context(self.certs), self.coordinator.serve_peer)
+        self._listener.serve_with(coordinator_context(self.certs), self.coordinator.reception.serve)
         self.uploads: list[tuple[int, int]] = []  # (which connection, the offset it went on from)
 
     async def serve(self) -> None:

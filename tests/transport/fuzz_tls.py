@@ -72,7 +72,7 @@ async def fuzz(folder: Path, *, frames: int, connections: int, seed: int) -> Tol
     contexts = [worker_context(enrolled(federation.certs, f"client{number}", authority)) for number in range(PEERS)]
     listener = Listener()
     port = listener.bind("127.0.0.1", 0)[1]
-    listener.serve_with(coordinator_context(federation.certs), federation.coordinator.serve_peer)
+    listener.serve_with(coordinator_context(federation.certs), federation.coordinator.reception.serve)
     serving = asyncio.create_task(federation.coordinator.run(listener))
     try:
         await asyncio.gather(

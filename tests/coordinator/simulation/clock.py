@@ -7,11 +7,11 @@ import itertools
 import math
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
 from fednet.protocol.messages import Message
-from tests.coordinator.simulation.plan import plan_of
+from tests.coordinator.simulation.plan import WEATHERS, Weather, plan_of
 
 Result = TypeVar("Result")
 Job = Generator[float, None, Result]
@@ -27,10 +27,12 @@ class Crashed(Exception):
 class World:
     """The clock, the dice and the trace of one seed. Times are seconds from its beginning."""
 
-    def __init__(self, seed: int, *, tell: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, seed: int, *, weathers: Sequence[Weather] = WEATHERS, tell: Callable[[str], None] | None = None
+    ) -> None:
         """`tell` is given each line of the trace."""
         self.dice = random.Random(seed)
-        self.plan = plan_of(self.dice)
+        self.plan = plan_of(self.dice, weathers)
         self.now = 0.0
         self.counts: Counter[str] = Counter()
         self.tasks: list[Task] = []
@@ -79,12 +81,13 @@ class World:
 class Host:
     """A machine with one process: what it does ends when it dies, what it wrote stays."""
 
-    def __init__(self, world: World, name: str, *, crash_chance: float) -> None:
-        """`crash_chance`: for each write, before and after it."""
+    def __init__(self, world: World, name: str, *, crash_chance: float, write_s: float) -> None:
+        """`crash_chance`: for each write, before and after it; `write_s`: how long one takes at most."""
         self.world = world
         self.name = name
         self.life = 0  # which process; a job of an earlier one is dead
         self._crash_chance = crash_chance
+        self._write_s = write_s
 
     def spawn(self, job: Job[None]) -> Task:
         """Begin a job, in the process that lives now."""
@@ -93,9 +96,9 @@ class Host:
         self.world.at(self.world.now, task.resume, 0)
         return task
 
-    def write(self, what: str, apply: Callable[[], object]) -> Job[None]:
+    def write(self, what: str, apply: Callable[[], object], *, longest_s: float | None = None) -> Job[None]:
         """Change what is stored, which takes time; the process may die right before and right after."""
-        yield from self.write_by(self.world.soon(self.world.plan.slowest_write_s), what, apply)
+        yield from self.write_by(self.world.soon(self._write_s if longest_s is None else longest_s), what, apply)
 
     def write_by(self, moment: float, what: str, apply: Callable[[], object]) -> Job[None]:
         """Change what is stored, at the moment given."""
@@ -105,9 +108,9 @@ class Host:
         self.world.say(self.name, what)
         self.may_die("after", what)
 
-    def may_die(self, *when: str) -> None:
+    def may_die(self, *when: str, chance: float | None = None) -> None:
         """Die here by chance; raises `Crashed` then, for the job that is at work."""
-        if self.world.strikes(self._crash_chance):
+        if self.world.strikes(self._crash_chance if chance is None else chance):
             self.world.say(self.name, "dies", *when)
             self.crash()
             raise Crashed

@@ -52,7 +52,8 @@ class Coordinator(Host):
     session_type: type[Session] = Session
 
     def __init__(self, world: World, witness: Witness, disk: Disk, database: Database) -> None:
-        super().__init__(world, "coordinator", crash_chance=world.plan.coordinator_crash_chance)
+        plan = world.plan
+        super().__init__(world, "coordinator", crash_chance=plan.coordinator_crash_chance, write_s=plan.write_s)
         self._witness, self._disk, self._database = witness, disk, database
         self._settings = world.plan.settings
         self.is_listening = self.is_up = False
@@ -242,7 +243,7 @@ class Coordinator(Host):
             case Aggregate(number, workers):
                 yield from self._aggregate(number, workers)
             case EvaluateModel():
-                yield self.world.soon(1.0)
+                yield self.world.soon(self.world.plan.computing_s)
                 self.desk.events.post(ModelEvaluated())
             case CommitRound(number):
                 yield from self._commit(number)
@@ -261,7 +262,7 @@ class Coordinator(Host):
     def _aggregate(self, number: int, workers: Sequence[WorkerName]) -> Job[None]:
         for session in list(self.sessions.values()):
             session.close_round(number)
-        yield self.world.soon(1.0)
+        yield self.world.soon(self.world.plan.computing_s)
         taken = [(worker, self.desk.delivered[worker]) for worker in workers]
         contents = [(worker, self._disk.names[each.path].content, each.sha256) for worker, each in taken]
         self._witness.aggregated(number, self._model, contents)
@@ -288,7 +289,7 @@ class Coordinator(Host):
         temporary, disk = f"{path}.tmp", self._disk
         file = disk.create(temporary)
         file.content = model
-        yield from self.write("syncs a checkpoint", partial(disk.sync, file))
+        yield from self.write("syncs a checkpoint", partial(disk.sync, file), longest_s=self.world.plan.sync_s)
         yield from self.write("renames it", partial(disk.rename, temporary, path))
         yield from self.write("syncs its folder", partial(disk.sync_folder, "checkpoints/"))
 

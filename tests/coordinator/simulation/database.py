@@ -101,7 +101,7 @@ class Database:
         """Change the tables: one transaction waits for the one before."""
         world = host.world
         begins = max(world.now, self._is_busy_until)
-        self._is_busy_until = begins + world.dice.random() * world.plan.slowest_write_s
+        self._is_busy_until = begins + world.dice.random() * world.plan.write_s
         yield from host.write_by(self._is_busy_until, what, apply)
 
     def commit(self, committed: Committed, record: SignedRecord) -> None:

@@ -105,7 +105,8 @@ class Desk:
 
     def sync_content(self, incoming: Incoming) -> Job[None]:
         """Make what an update's file holds durable."""
-        yield from self.host.write(f"syncs {incoming.path}", lambda: self.disk.sync(incoming.file))
+        sync_s = self.host.world.plan.sync_s
+        yield from self.host.write(f"syncs {incoming.path}", lambda: self.disk.sync(incoming.file), longest_s=sync_s)
 
     def sync_name(self, incoming: Incoming) -> Job[None]:
         """Make the name of an update's file durable."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-
-import click
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from tests.coordinator.simulation.clock import World
 from tests.coordinator.simulation.coordinator import Coordinator
 from tests.coordinator.simulation.database import Database
 from tests.coordinator.simulation.disk import Disk
-from tests.coordinator.simulation.plan import Fault
+from tests.coordinator.simulation.plan import WEATHERS, Fault, Weather
 from tests.coordinator.simulation.witness import Violation, Witness
 from tests.coordinator.simulation.worker import Worker
 
@@ -19,15 +18,23 @@ MOST_EVENTS = 40_000  # of one seed; a usual one has some hundred
 AFTERWARDS_S = 200.0  # once the run has ended and nothing breaks: whoever is away comes back
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cast:
+    """Who plays: the models of the shells, with the cores in them."""
+
+    coordinator: type[Coordinator] = Coordinator
+    worker: type[Worker] = Worker
+
+
 class Federation:
     """Everybody in one seed's run."""
 
-    def __init__(self, world: World, *, coordinator: type[Coordinator], worker: type[Worker]) -> None:
+    def __init__(self, world: World, cast: Cast) -> None:
         disk, database = Disk(), Database()
         self._world = world
         self._witness = Witness(world, disk, database)
-        self._coordinator = coordinator(world, self._witness, disk, database)
-        self._workers = [worker(world, self._witness, self._coordinator, name) for name in world.plan.workers]
+        self._coordinator = cast.coordinator(world, self._witness, disk, database)
+        self._workers = [cast.worker(world, self._witness, self._coordinator, name) for name in world.plan.workers]
 
     def play(self) -> None:
         """Play until the run has ended and the workers have heard of it; raises `Violation`."""
@@ -61,7 +68,6 @@ class Federation:
             Fault.WORKER_DIES: worker.crash,
             Fault.LINK_BREAKS: worker.lose_link,
             Fault.WORKER_LEAVES: worker.leave,
-            Fault.DISK_IS_LOST: worker.lose_disk,
         }
         strike[fault]()
 
@@ -69,14 +75,17 @@ class Federation:
 def simulate(
     seed: int,
     *,
-    coordinator: type[Coordinator] = Coordinator,
-    worker: type[Worker] = Worker,
+    weathers: Sequence[Weather] = WEATHERS,
+    cast: Cast = Cast(),  # noqa: B008 - it is frozen
     tell: Callable[[str], None] | None = None,
 ) -> Counter[str]:
-    """Play a seed and return what happened in it; raises `Violation` with the end of its trace."""
-    world = World(seed, tell=tell)
+    """Play a seed and return what happened in it; raises `Violation` with the end of its trace.
+
+    `tell` is given all of the trace, line by line.
+    """
+    world = World(seed, weathers=weathers, tell=tell)
     try:
-        Federation(world, coordinator=coordinator, worker=worker).play()
+        Federation(world, cast).play()
     except Violation as exc:
         raise Violation(exc.claim, f"{exc.found}\n{_report(seed, world)}") from exc
     except Exception as exc:
@@ -85,10 +94,5 @@ def simulate(
     return world.counts
 
 
-def replay(seed: int, *, coordinator: type[Coordinator] = Coordinator, worker: type[Worker] = Worker) -> None:
-    """Play a seed again and print its whole trace."""
-    simulate(seed, coordinator=coordinator, worker=worker, tell=click.echo)
-
-
 def _report(seed: int, world: World) -> str:
-    return "\n".join([f"seed {seed}, {world.plan}", *world.trace(), f"replay({seed}) shows all of it"])
+    return "\n".join([f"seed {seed}, {world.plan}", *world.trace()])

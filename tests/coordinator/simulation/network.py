@@ -43,7 +43,7 @@ class Way:
         """Say something; on a connection that is gone it goes nowhere."""
         world = self._world
         if world.now <= self._open_until:
-            self._last = max(self._last, world.now + world.plan.slowest_message_s * world.dice.random() ** 3)
+            self._last = max(self._last, world.now + world.plan.message_s * world.dice.random() ** 3)
             world.at(self._last, self._arrive, said)
 
     def end(self, until: float, *, notices_s: float) -> None:

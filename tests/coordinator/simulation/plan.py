@@ -1,13 +1,15 @@
 """What one seed plays: the run, how slow everything is, and what breaks.
 
-Each seed leaves out some kinds of faults and has more of the others ("swarm testing", Groce et al., ISSTA 2012): what
-only a slow disk and a worker that comes back at once bring about would hardly ever come up among everything else.
+What only a slow disk and a worker that comes back at once bring about would hardly ever come up among everything else.
+So each seed has its weather, and leaves out some kinds of faults to have more of the others ("swarm testing", Groce
+et al., ISSTA 2012).
 """
 
 from __future__ import annotations
 
 import enum
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,17 +27,17 @@ class Fault(enum.Enum):
     WORKER_DIES = enum.auto()
     LINK_BREAKS = enum.auto()
     WORKER_LEAVES = enum.auto()
-    DISK_IS_LOST = enum.auto()  # a worker's
 
 
-_HARMLESS = (Fault.COORDINATOR_DIES, Fault.COORDINATOR_STOPS, Fault.WORKER_DIES, Fault.LINK_BREAKS)
-"""Whatever they do, everybody can deliver the update that the undisturbed run has."""
+_HARMLESS = tuple(fault for fault in Fault if fault is not Fault.WORKER_LEAVES)
+"""Whatever they do, everybody is waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """The run, and how much of what breaks."""
 
+    weather: str
     everybody_can_deliver: bool  # deadline, patience and grace outlast every outage
     training_repeats: bool  # bit by bit
     settings: RunSettings
@@ -44,10 +46,15 @@ class Plan:
     cut_chance: float  # for each message on its way
     coordinator_crash_chance: float  # for each write, before and after it
     worker_crash_chance: float
-    slowest_message_s: float
-    slowest_write_s: float
-    longest_training_s: float
-    longest_outage_s: float
+    crash_once_sent_chance: float  # a worker's, when its update has just arrived, or nearly
+    disk_loss_chance: float  # for each crash of a worker
+    message_s: float  # at most, as all that follow
+    sync_s: float  # the coordinator: the content of a large file
+    write_s: float  # anything else
+    worker_write_s: float
+    computing_s: float  # to combine, and to evaluate
+    training_s: float
+    outage_s: float
     headers_at_a_time: int
     sudden: tuple[tuple[float, Fault], ...]
 
@@ -61,14 +68,14 @@ class Plan:
 
         `behind`: records of which the worker has yet to ask for the headers.
         """
-        messages_s = (12 + 2 * behind) * self.slowest_message_s
-        writes_s = (6 + behind + 2 * self.settings.workers) * self.slowest_write_s  # one database for all
-        return messages_s + writes_s + self.longest_training_s + 0.5
+        messages_s = (12 + 2 * behind) * self.message_s
+        writes_s = self.sync_s + (2 + 2 * self.settings.workers) * self.write_s + (3 + behind) * self.worker_write_s
+        return messages_s + writes_s + self.training_s + 0.5
 
     @property
     def stops_within_s(self) -> float:
         """Return how long a coordinator takes at most to stop: it may have a round to begin and one to commit."""
-        return 5.0 + (12 + 2 * self.settings.workers) * self.slowest_write_s
+        return 5.0 + 2 * self.computing_s + self.sync_s + (12 + 2 * self.settings.workers) * self.write_s
 
     @property
     def ends_within_s(self) -> float:
@@ -76,44 +83,125 @@ class Plan:
         return self.heals_s + (self.settings.deadline_s / 2 if self.everybody_can_deliver else 10_000.0)
 
 
-def plan_of(dice: random.Random) -> Plan:
+@dataclass(frozen=True, kw_only=True)
+class Weather:
+    """What the dice choose from; factors are of the time that a round takes without faults, about."""
+
+    name: str
+    generous_chance: float = 0.4
+    repeats_chance: float = 0.5
+    heals_s: tuple[float, float] = (5.0, 60.0)
+    messages_s: tuple[float, ...] = (0.05, 0.4, 1.5)
+    syncs_s: tuple[float, ...] = (0.01, 0.1, 1.5)
+    writes_s: tuple[float, ...] = (0.01, 0.1, 1.5)
+    computing_s: tuple[float, ...] = (1.0,)
+    trainings_s: tuple[float, ...] = (0.5, 3.0)
+    outages_s: tuple[float, ...] = (0.5, 2.0, 10.0, 40.0)
+    cut_chances: tuple[float, ...] = (0.0, 0.0, 0.01, 0.03, 0.06)
+    coordinator_crash_chances: tuple[float, ...] = (0.0, 0.0, 0.01, 0.03, 0.06)
+    worker_crash_chances: tuple[float, ...] = (0.0, 0.0, 0.01, 0.03, 0.06)
+    crash_once_sent_chances: tuple[float, ...] = (0.0, 0.05)
+    disk_loss_chances: tuple[float, ...] = (0.0, 0.2)
+    rounds: tuple[int, ...] = (1, 2, 3, 9)
+    grace_factors: tuple[float, ...] = (0.1, 1.0, 10.0)
+    deadline_factors: tuple[float, ...] = (0.5, 2.0, 10.0)
+
+
+FAIR = Weather(name="fair")
+SLOW_DISK = Weather(  # an update is durable long after it has come, and its worker is back before that
+    name="slow disk",
+    generous_chance=0.1,
+    repeats_chance=0.2,
+    heals_s=(30.0, 60.0),
+    syncs_s=(4.0, 10.0),
+    trainings_s=(0.1,),
+    outages_s=(0.5,),
+    cut_chances=(0.0, 0.01),
+    coordinator_crash_chances=(0.0, 0.03),
+    worker_crash_chances=(0.0, 0.03),
+    crash_once_sent_chances=(0.6,),
+    disk_loss_chances=(0.5,),
+    rounds=(1, 2),
+    grace_factors=(10.0,),
+    deadline_factors=(10.0,),
+)
+LONG_ABSENCES = Weather(  # others commit several rounds meanwhile
+    name="long absences",
+    generous_chance=0.0,
+    syncs_s=(0.01,),
+    writes_s=(0.01,),
+    trainings_s=(0.1, 0.5),
+    outages_s=(5.0, 20.0),
+    cut_chances=(0.0, 0.01),
+    coordinator_crash_chances=(0.0,),
+    worker_crash_chances=(0.06, 0.1),
+    rounds=(12,),
+    grace_factors=(0.1, 0.3),
+    deadline_factors=(2.0, 10.0),
+)
+LATE = Weather(  # rounds close while somebody is at work for them, and begin again
+    name="late",
+    generous_chance=0.0,
+    heals_s=(40.0, 90.0),
+    messages_s=(0.05, 0.4),
+    syncs_s=(0.1,),
+    writes_s=(0.01, 0.1),
+    trainings_s=(20.0,),
+    outages_s=(2.0,),
+    cut_chances=(0.0, 0.03),
+    coordinator_crash_chances=(0.03, 0.06),
+    worker_crash_chances=(0.1,),
+    rounds=(2,),
+    grace_factors=(10.0,),
+    deadline_factors=(1.2,),
+)
+AT_THE_END = Weather(  # links break while the last round is combined
+    name="at the end",
+    generous_chance=1.0,
+    syncs_s=(0.1,),
+    writes_s=(0.01,),
+    computing_s=(20.0,),
+    cut_chances=(0.0, 0.03),
+    coordinator_crash_chances=(0.0, 0.01),
+    rounds=(1,),
+)
+WEATHERS = (FAIR, FAIR, SLOW_DISK, LONG_ABSENCES, LATE, AT_THE_END)
+
+
+def plan_of(dice: random.Random, weathers: Sequence[Weather] = WEATHERS) -> Plan:
     """Draw one."""
-    is_generous = dice.random() < 0.4
-    message_s, write_s, training_s = (
-        dice.choice((0.05, 0.4, 1.5)),
-        dice.choice((0.01, 0.1, 1.5, 4.0)),
-        dice.choice((0.5, 3.0)),
+    weather = dice.choice(weathers)
+    is_generous = dice.random() < weather.generous_chance
+    message_s, sync_s, write_s, training_s = (
+        dice.choice(choices) for choices in (weather.messages_s, weather.syncs_s, weather.writes_s, weather.trainings_s)
     )
-    typical_s = 3 * message_s + 4 * write_s + training_s  # of a round
-    heals_s = dice.uniform(5.0, 60.0)
+    typical_s = 3 * message_s + sync_s + 3 * write_s + training_s  # of a round
+    heals_s = dice.uniform(*weather.heals_s)
     return Plan(
+        weather=weather.name,
         everybody_can_deliver=is_generous,
-        training_repeats=is_generous or dice.random() < 0.5,
-        settings=_settings_of(dice, is_generous=is_generous, typical_s=typical_s),
-        grace_s=GENEROUS_S if is_generous else typical_s * dice.uniform(0.05, dice.choice((3.0, 20.0))),
+        training_repeats=is_generous or dice.random() < weather.repeats_chance,
+        settings=_settings_of(dice, weather, is_generous=is_generous, typical_s=typical_s),
+        grace_s=GENEROUS_S if is_generous else typical_s * _around(dice, weather.grace_factors),
         heals_s=heals_s,
-        cut_chance=_chance_of(dice),
-        coordinator_crash_chance=_chance_of(dice),
-        worker_crash_chance=_chance_of(dice),
-        slowest_message_s=message_s,
-        slowest_write_s=write_s,
-        longest_training_s=training_s,
-        longest_outage_s=dice.choice((0.5, 2.0, 10.0, 40.0)),
+        cut_chance=dice.choice(weather.cut_chances),
+        coordinator_crash_chance=dice.choice(weather.coordinator_crash_chances),
+        worker_crash_chance=dice.choice(weather.worker_crash_chances),
+        crash_once_sent_chance=dice.choice(weather.crash_once_sent_chances),
+        disk_loss_chance=dice.choice(weather.disk_loss_chances),
+        message_s=message_s,
+        sync_s=sync_s,
+        write_s=write_s,
+        worker_write_s=dice.choice((0.01, 0.5)),
+        computing_s=dice.choice(weather.computing_s),
+        training_s=training_s,
+        outage_s=dice.choice(weather.outages_s),
         headers_at_a_time=dice.randint(1, limits.MAX_RECORDS),
         sudden=_sudden_of(dice, heals_s, _HARMLESS if is_generous else tuple(Fault)),
     )
 
 
-def _chance_of(dice: random.Random) -> float:
-    return dice.choice((0.0, 0.0, 0.01, 0.03, 0.06))
-
-
-def _sudden_of(dice: random.Random, heals_s: float, possible: tuple[Fault, ...]) -> tuple[tuple[float, Fault], ...]:
-    kinds = dice.sample(possible, dice.randint(1, len(possible)))
-    return tuple((dice.uniform(0.0, heals_s), dice.choice(kinds)) for _ in range(dice.randint(0, 6)))
-
-
-def _settings_of(dice: random.Random, *, is_generous: bool, typical_s: float) -> RunSettings:
+def _settings_of(dice: random.Random, weather: Weather, *, is_generous: bool, typical_s: float) -> RunSettings:
     workers = dice.randint(2, 4)
     return RunSettings(
         model="m",
@@ -121,7 +209,16 @@ def _settings_of(dice: random.Random, *, is_generous: bool, typical_s: float) ->
         classes=("a",),
         workers=workers,
         quorum=dice.randint(1, workers if is_generous else workers - 1),
-        rounds=dice.choice((1, 2, 3) if is_generous else (2, 3, 9)),
-        deadline_s=GENEROUS_S if is_generous else typical_s * dice.uniform(0.3, dice.choice((4.0, 20.0))),
+        rounds=min(dice.choice(weather.rounds), 3 if is_generous else 100),
+        deadline_s=GENEROUS_S if is_generous else typical_s * _around(dice, weather.deadline_factors),
         patience_s=GENEROUS_S if is_generous else typical_s * dice.uniform(0.5, 5.0),
     )
+
+
+def _sudden_of(dice: random.Random, heals_s: float, possible: tuple[Fault, ...]) -> tuple[tuple[float, Fault], ...]:
+    kinds = dice.sample(possible, dice.randint(1, len(possible)))
+    return tuple((dice.uniform(0.0, heals_s), dice.choice(kinds)) for _ in range(dice.randint(0, 6)))
+
+
+def _around(dice: random.Random, choices: tuple[float, ...]) -> float:
+    return dice.choice(choices) * dice.uniform(0.5, 2.0)

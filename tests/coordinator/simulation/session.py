@@ -123,6 +123,10 @@ class Session:
         """Whether the round whose model a worker wants takes no updates."""
         return self.desk.rounds.refusal(self.worker, wanted.round) is not None
 
+    def has_delivered(self) -> bool:
+        """Whether the round has this worker's update: it was told so, after it had asked for the model."""
+        return self.worker in self.desk.rounds.delivered
+
     def is_of_another_round(self, offered: UpdateOffered) -> bool:
         """Whether an update is not of the model on offer."""
         return self.desk.offer is None or offered.round != self.desk.offer.round
@@ -172,6 +176,9 @@ class Session:
             self._world.counts["models refused"] += 1
             self._refuse(wanted.round)
             return
+        if self.has_delivered():
+            self._world.counts["models not wanted any more"] += 1
+            return
         if wanted.transfer in self._outgoing:
             raise Violation(Claim.NO_BREACH, f"{self.worker}: transfer {wanted.transfer} is under way already")
         if wanted.offset < NBYTES:
@@ -181,9 +188,9 @@ class Session:
 
     def _send_chunks(self, wanted: ModelWanted, model: str) -> Job[None]:
         for offset in range(wanted.offset, NBYTES):
-            yield self._world.soon(self._world.plan.slowest_message_s)
+            yield self._world.soon(self._world.plan.message_s)
             self.link.to_worker.send(Chunk(wanted.transfer, offset, model))
-        yield self._world.soon(self._world.plan.slowest_message_s)  # until the worker has acknowledged all of it
+        yield self._world.soon(self._world.plan.message_s)  # until the worker has acknowledged all of it
         del self._outgoing[wanted.transfer]
         self._model_delivered(wanted.round)
 

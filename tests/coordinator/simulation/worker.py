@@ -43,7 +43,7 @@ class Worker(Host):
     session_type: type[WorkerSession] = WorkerSession
 
     def __init__(self, world: World, witness: Witness, coordinator: Coordinator, name: WorkerName) -> None:
-        super().__init__(world, name, crash_chance=world.plan.worker_crash_chance)
+        super().__init__(world, name, crash_chance=world.plan.worker_crash_chance, write_s=world.plan.worker_write_s)
         self.worker = name
         self._witness, self._coordinator = witness, coordinator
         self._attempts = 0  # of training, where it does not repeat
@@ -69,12 +69,16 @@ class Worker(Host):
         self._main = self.spawn(self._keep_connected())
 
     def crash(self) -> None:
-        """Die, and start again some time later."""
+        """Die, and start again some time later, on an empty disk perhaps."""
         if self._is_up:
             self.world.counts["worker crashes"] += 1
             self.world.say(self.name, "dies")
             self.lose_link()
             self._end_process()
+            if self.world.strikes(self.world.plan.disk_loss_chance):
+                self.world.counts["lost disks"] += 1
+                self.world.say(self.name, "has lost its disk")
+                self._format_disk()
 
     def leave(self) -> None:
         """Say goodbye, and come back some time later."""
@@ -84,13 +88,6 @@ class Worker(Host):
                 self._link.to_coordinator.send(Goodbye(code="left", reason="stopped by its operator"))
                 self._link.close_by_worker()
             self._end_process()
-
-    def lose_disk(self) -> None:
-        """Die, and start again on an empty disk."""
-        if self._is_up:
-            self.world.counts["lost disks"] += 1
-            self.crash()
-            self._format_disk()
 
     def lose_link(self) -> None:
         """Lose the connection."""
@@ -105,7 +102,7 @@ class Worker(Host):
     def _end_process(self) -> None:
         self.life += 1
         self._is_up, self._link = False, None
-        self.world.at(self.world.soon(self.world.plan.longest_outage_s), self.start)
+        self.world.at(self.world.soon(self.world.plan.outage_s), self.start)
 
     # Connections
 
@@ -244,7 +241,7 @@ class Worker(Host):
     def _train(self, number: int, base: str) -> Job[None]:
         saved = self._saved if self._looks_for_saved and self._saved and self._saved[:2] == (number, base) else None
         self._looks_for_saved = False
-        yield self.world.soon(0.1 if saved else self.world.plan.longest_training_s)
+        yield self.world.soon(0.1 if saved else self.world.plan.training_s)
         if saved is None:
             saved = number, base, self._next_attempt()
             yield from self.write(f"saves its training of round {number}", lambda: self._save(saved))
@@ -267,7 +264,8 @@ class Worker(Host):
     def _send_update(self, transfer: int, start: int) -> Job[None]:
         link, content = self._link, self._update
         for offset in range(start, NBYTES):
-            yield self.world.soon(self.world.plan.slowest_message_s)
+            yield self.world.soon(self.world.plan.message_s)
             if link is not None and link is self._link:
                 link.to_coordinator.send(Chunk(transfer, offset, content))
-        self.may_die("after sending its update")
+        yield self.world.soon(2 * self.world.plan.message_s)  # until it has arrived, perhaps
+        self.may_die("after sending its update", chance=self.world.plan.crash_once_sent_chance)

@@ -1,11 +1,11 @@
-from fednet.coordinator.service import _some
+from fednet.coordinator.waiting import some
 from fednet.protocol.frames import HEADER_BYTES
 from fednet.protocol.messages import RunStatus, decode_message
 
 
 def test_a_thousand_workers_are_not_all_named() -> None:
-    assert _some(["a", "b"], ", ") == "a, b"
-    named = _some([f"client{number}" for number in range(1000)], ", ")
+    assert some(["a", "b"], ", ") == "a, b"
+    named = some([f"client{number}" for number in range(1000)], ", ")
     assert named.endswith("client7, and 992 more")
 
 

@@ -1,0 +1,35 @@
+from typing import Any
+
+from fednet.coordinator.conclusions import best_of, history_of, quarantined_after, suspects_after
+from tests.audit.finished import settings
+
+
+def document(number: int, *, macro_f1: float = 0.5, loss: float = 0.5, rejected: str = "client3") -> dict[str, Any]:
+    """Return what the record of a round says, as far as conclusions are drawn from it."""
+    updates = [
+        {"worker": name, "selected": name != rejected, "cosine": 0.5, "weight": 0.5} for name in ("client1", "client3")
+    ]
+    return {"round": number, "updates": updates, "validation": {"macro_f1": macro_f1, "loss": loss}}
+
+
+def test_the_best_round_is_the_first_of_the_best_by_validation() -> None:
+    assert best_of([document(1), document(2, macro_f1=0.75), document(3, macro_f1=0.75)]) == 2
+    assert best_of([document(1), document(2, loss=0.25)]) == 2
+    assert best_of([document(1) | {"validation": None}, document(2)]) == 2
+
+
+def test_history_says_what_follows_from_the_rounds() -> None:
+    documents = [document(1), document(2, macro_f1=0.75)]
+    history = history_of("run", settings(), documents)
+    assert (history["run"], history["best_round"], history["rounds"]) == ("run", 2, documents)
+    assert [(each["worker"], each["rejected"]) for each in history["standings"]] == [("client1", 0), ("client3", 2)]
+
+
+def test_who_was_rejected_often_enough_is_left_out_if_the_operator_says_so() -> None:
+    documents = [document(number) for number in (1, 2, 3)]
+    lenient = settings(reputation_window=3)
+    assert [each.worker for each in suspects_after(documents, lenient)] == ["client3"]
+    assert quarantined_after(documents, lenient) == {}
+    strict = settings(workers=5, quorum=5, byzantine=1, reputation_window=3, quarantine=2)
+    assert quarantined_after(documents, strict) == {"client3": "quarantined, after 3 rejections in 3 rounds"}
+    assert quarantined_after(documents[:2], strict) == {}
