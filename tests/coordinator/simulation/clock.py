@@ -17,6 +17,7 @@ Result = TypeVar("Result")
 Job = Generator[float, None, Result]
 """What a host does over time: yields the moment until which it sleeps (infinity: until it is woken)."""
 
+MOST_EVENTS = 40_000  # of one seed; a usual one has some hundred
 TRACED = 40  # lines of a failing seed that are shown
 
 
@@ -34,6 +35,7 @@ class World:
         self.dice = random.Random(seed)
         self.plan = plan_of(self.dice, weathers)
         self.now = 0.0
+        self.ends_at = math.inf
         self.counts: Counter[str] = Counter()
         self.tasks: list[Task] = []
         self._tell = tell
@@ -45,13 +47,14 @@ class World:
         """Do something then."""
         heapq.heappush(self._agenda, (when, next(self._order), action, arguments))
 
-    def step(self, *, latest_s: float) -> bool:
-        """Do what comes next; False: there is nothing before that moment."""
-        if not self._agenda or self._agenda[0][0] > latest_s:
-            return False
-        self.now, _, action, arguments = heapq.heappop(self._agenda)
-        action(*arguments)
-        return True
+    def play(self) -> None:
+        """Do one thing after another, until nothing is left to do before `ends_at`."""
+        agenda, pop = self._agenda, heapq.heappop
+        for _ in range(MOST_EVENTS):
+            if not agenda or agenda[0][0] > self.ends_at:
+                break
+            self.now, _, action, arguments = pop(agenda)
+            action(*arguments)
 
     def close(self) -> None:
         """Let go of what the jobs hold."""
@@ -166,11 +169,10 @@ class Mailbox(deque[object]):
             self._waiting = None
 
     def wait(self, owner: Task, until: float) -> Job[None]:
-        """Return when there is an event, or at the moment given."""
-        if not self:
-            self._waiting = owner
-            yield until
-            self._waiting = None
+        """Return when there is an event (there is none yet), or at the moment given."""
+        self._waiting = owner
+        yield until
+        self._waiting = None
 
 
 def _text_of(line: tuple[object, ...]) -> str:

@@ -157,6 +157,7 @@ class Coordinator(Host):
             yield from self._drive()
             yield from self._dismiss("finished", "all rounds are done")
             yield from self.see_off()
+            self._witness.has_seen_off()
         except RunParked as exc:
             self._witness.parked(str(exc))
             yield from self._dismiss("parked", str(exc))
@@ -221,8 +222,10 @@ class Coordinator(Host):
         wake_at = self.rounds.wake_at(now=now)
         if self.world.strikes(0.02):
             wake_at = now  # a timer may be early
-        yield from self.desk.events.wait(self._driver, now + await_s if wake_at is None else wake_at)
-        event = self.desk.events.popleft() if self.desk.events else TimePassed()
+        events = self.desk.events
+        if not events:
+            yield from events.wait(self._driver, now + await_s if wake_at is None else wake_at)
+        event = events.popleft() if events else TimePassed()
         self.world.say(self.name, "takes", event)
         return event  # type: ignore[return-value]
 
@@ -263,6 +266,7 @@ class Coordinator(Host):
         for session in list(self.sessions.values()):
             session.close_round(number)
         yield self.world.soon(self.world.plan.computing_s)
+        self.may_die("after combining", chance=self.world.plan.crash_once_closed_chance)
         taken = [(worker, self.desk.delivered[worker]) for worker in workers]
         contents = [(worker, self._disk.names[each.path].content, each.sha256) for worker, each in taken]
         self._witness.aggregated(number, self._model, contents)

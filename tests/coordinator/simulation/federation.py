@@ -14,9 +14,6 @@ from tests.coordinator.simulation.plan import WEATHERS, Fault, Weather
 from tests.coordinator.simulation.witness import Violation, Witness
 from tests.coordinator.simulation.worker import Worker
 
-MOST_EVENTS = 40_000  # of one seed; a usual one has some hundred
-AFTERWARDS_S = 200.0  # once the run has ended and nothing breaks: whoever is away comes back
-
 
 @dataclass(frozen=True, kw_only=True)
 class Cast:
@@ -51,14 +48,7 @@ class Federation:
             world.at(world.soon(2.0), worker.start)
         for moment, fault in world.plan.sudden:
             world.at(moment, self._strike, fault)
-        latest_s, has_ended = world.plan.ends_within_s, False
-        for _ in range(MOST_EVENTS):
-            if not world.step(latest_s=latest_s):
-                return
-            if not has_ended and self._witness.has_ended:
-                has_ended, latest_s = True, max(world.now, world.plan.heals_s) + AFTERWARDS_S
-            if has_ended and self._witness.everybody_knows and not self._coordinator.is_up:
-                return
+        world.play()
 
     def _strike(self, fault: Fault) -> None:
         worker = self._world.dice.choice(self._workers)
@@ -76,7 +66,7 @@ def simulate(
     seed: int,
     *,
     weathers: Sequence[Weather] = WEATHERS,
-    cast: Cast = Cast(),  # noqa: B008 - it is frozen
+    cast: Cast = Cast(),
     tell: Callable[[str], None] | None = None,
 ) -> Counter[str]:
     """Play a seed and return what happened in it; raises `Violation` with the end of its trace.

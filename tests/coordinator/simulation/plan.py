@@ -29,8 +29,8 @@ class Fault(enum.Enum):
     WORKER_LEAVES = enum.auto()
 
 
-_HARMLESS = tuple(fault for fault in Fault if fault is not Fault.WORKER_LEAVES)
-"""Whatever they do, everybody is waited for."""
+_WAITED_FOR = frozenset(Fault) - {Fault.WORKER_LEAVES}
+"""After these everybody is expected back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,7 @@ class Plan:
     heals_s: float  # nothing breaks from then on
     cut_chance: float  # for each message on its way
     coordinator_crash_chance: float  # for each write, before and after it
+    crash_once_closed_chance: float  # the coordinator's, when a round's updates are combined
     worker_crash_chance: float
     crash_once_sent_chance: float  # a worker's, when its update has just arrived, or nearly
     disk_loss_chance: float  # for each crash of a worker
@@ -75,7 +76,7 @@ class Plan:
     @property
     def stops_within_s(self) -> float:
         """Return how long a coordinator takes at most to stop: it may have a round to begin and one to commit."""
-        return 5.0 + 2 * self.computing_s + self.sync_s + (12 + 2 * self.settings.workers) * self.write_s
+        return 3.0 + 2 * self.computing_s + self.sync_s + (12 + 2 * self.settings.workers) * self.write_s
 
     @property
     def ends_within_s(self) -> float:
@@ -99,12 +100,14 @@ class Weather:
     outages_s: tuple[float, ...] = (0.5, 2.0, 10.0, 40.0)
     cut_chances: tuple[float, ...] = (0.0, 0.0, 0.01, 0.03, 0.06)
     coordinator_crash_chances: tuple[float, ...] = (0.0, 0.0, 0.01, 0.03, 0.06)
+    crash_once_closed_chances: tuple[float, ...] = (0.0, 0.05)
     worker_crash_chances: tuple[float, ...] = (0.0, 0.0, 0.01, 0.03, 0.06)
     crash_once_sent_chances: tuple[float, ...] = (0.0, 0.05)
     disk_loss_chances: tuple[float, ...] = (0.0, 0.2)
     rounds: tuple[int, ...] = (1, 2, 3, 9)
     grace_factors: tuple[float, ...] = (0.1, 1.0, 10.0)
     deadline_factors: tuple[float, ...] = (0.5, 2.0, 10.0)
+    faults: tuple[Fault, ...] = tuple(Fault)
 
 
 FAIR = Weather(name="fair")
@@ -135,35 +138,39 @@ LONG_ABSENCES = Weather(  # others commit several rounds meanwhile
     cut_chances=(0.0, 0.01),
     coordinator_crash_chances=(0.0,),
     worker_crash_chances=(0.06, 0.1),
-    rounds=(12,),
+    rounds=(6,),
     grace_factors=(0.1, 0.3),
     deadline_factors=(2.0, 10.0),
 )
-LATE = Weather(  # rounds close while somebody is at work for them, and begin again
+LATE = Weather(  # rounds close while a model is on its way, and begin again
     name="late",
     generous_chance=0.0,
-    heals_s=(40.0, 90.0),
-    messages_s=(0.05, 0.4),
+    heals_s=(60.0, 120.0),
+    messages_s=(1.5,),
     syncs_s=(0.1,),
-    writes_s=(0.01, 0.1),
-    trainings_s=(20.0,),
-    outages_s=(2.0,),
-    cut_chances=(0.0, 0.03),
-    coordinator_crash_chances=(0.03, 0.06),
+    writes_s=(0.01,),
+    trainings_s=(0.1,),
+    outages_s=(40.0,),
+    cut_chances=(0.0, 0.01),
+    coordinator_crash_chances=(0.0, 0.01),
+    crash_once_closed_chances=(0.5,),
     worker_crash_chances=(0.1,),
     rounds=(2,),
-    grace_factors=(10.0,),
-    deadline_factors=(1.2,),
+    grace_factors=(20.0,),
+    deadline_factors=(6.0,),
 )
 AT_THE_END = Weather(  # links break while the last round is combined
     name="at the end",
     generous_chance=1.0,
+    heals_s=(8.0, 25.0),
     syncs_s=(0.1,),
     writes_s=(0.01,),
-    computing_s=(20.0,),
+    computing_s=(5.0,),
+    outages_s=(40.0,),
     cut_chances=(0.0, 0.03),
     coordinator_crash_chances=(0.0, 0.01),
     rounds=(1,),
+    faults=(Fault.COORDINATOR_STOPS, Fault.WORKER_DIES, Fault.LINK_BREAKS),
 )
 WEATHERS = (FAIR, FAIR, SLOW_DISK, LONG_ABSENCES, LATE, AT_THE_END)
 
@@ -186,6 +193,7 @@ def plan_of(dice: random.Random, weathers: Sequence[Weather] = WEATHERS) -> Plan
         heals_s=heals_s,
         cut_chance=dice.choice(weather.cut_chances),
         coordinator_crash_chance=dice.choice(weather.coordinator_crash_chances),
+        crash_once_closed_chance=dice.choice(weather.crash_once_closed_chances),
         worker_crash_chance=dice.choice(weather.worker_crash_chances),
         crash_once_sent_chance=dice.choice(weather.crash_once_sent_chances),
         disk_loss_chance=dice.choice(weather.disk_loss_chances),
@@ -197,7 +205,7 @@ def plan_of(dice: random.Random, weathers: Sequence[Weather] = WEATHERS) -> Plan
         training_s=training_s,
         outage_s=dice.choice(weather.outages_s),
         headers_at_a_time=dice.randint(1, limits.MAX_RECORDS),
-        sudden=_sudden_of(dice, heals_s, _HARMLESS if is_generous else tuple(Fault)),
+        sudden=_sudden_of(dice, heals_s, [each for each in weather.faults if not is_generous or each in _WAITED_FOR]),
     )
 
 
@@ -215,7 +223,7 @@ def _settings_of(dice: random.Random, weather: Weather, *, is_generous: bool, ty
     )
 
 
-def _sudden_of(dice: random.Random, heals_s: float, possible: tuple[Fault, ...]) -> tuple[tuple[float, Fault], ...]:
+def _sudden_of(dice: random.Random, heals_s: float, possible: Sequence[Fault]) -> tuple[tuple[float, Fault], ...]:
     kinds = dice.sample(possible, dice.randint(1, len(possible)))
     return tuple((dice.uniform(0.0, heals_s), dice.choice(kinds)) for _ in range(dice.randint(0, 6)))
 

@@ -14,6 +14,8 @@ from tests.coordinator.simulation.disk import Disk
 from tests.coordinator.simulation.network import Connection
 from tests.coordinator.simulation.updates import digest_of, undisturbed, update_in
 
+AFTERWARDS_S = 200.0  # once the run has ended and nothing breaks: whoever is away comes back
+
 
 class Claim(enum.Enum):
     """What holds in every run, whatever breaks."""
@@ -51,17 +53,8 @@ class Witness:
         self._committed: list[Committed] = []
         self._dismissed: dict[WorkerName, Connection] = {}  # the last connection over which it was told of the end
         self._heard_the_end: set[WorkerName] = set()
-        self._nobody_is_seen_off = False
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether all rounds are committed."""
-        return len(self._committed) == self._world.plan.settings.rounds
-
-    @property
-    def everybody_knows(self) -> bool:
-        """Whether all workers have heard of the end."""
-        return len(self._heard_the_end) == len(self._world.plan.workers)
+        self._is_over = self._nobody_is_seen_off = False
+        world.ends_at = world.plan.ends_within_s
 
     # The round
 
@@ -107,6 +100,8 @@ class Witness:
         self._committed.append(committed)
         for worker in self._told_of(number):
             self._require_in_record(worker, number)
+        if self._has_ended:
+            self._world.ends_at = max(self._world.now, self._world.plan.heals_s) + AFTERWARDS_S
 
     # The coordinator's processes
 
@@ -139,6 +134,11 @@ class Witness:
         """A worker is told that the run is over, if this connection holds."""
         self._dismissed[worker] = link
 
+    def has_seen_off(self) -> None:
+        """The coordinator's process ends, and the run with it where everybody knows."""
+        self._is_over = True
+        self._end_where_everybody_knows()
+
     def nobody_is_seen_off(self) -> None:
         """The coordinator was stopped while it waited for those who do not know of the end."""
         self._nobody_is_seen_off = True
@@ -146,17 +146,26 @@ class Witness:
     def heard_the_end(self, worker: WorkerName) -> None:
         """A worker knows that the run is over."""
         self._heard_the_end.add(worker)
+        self._end_where_everybody_knows()
 
     def ended(self) -> None:
         """Everything that could happen has."""
         plan, rounds = self._world.plan, self._world.plan.settings.rounds
         found = f"{len(self._committed)} of {rounds} rounds after {self._world.now:.0f} s"
-        self._require(self.has_ended, Claim.RUN_ENDS, found)
+        self._require(self._has_ended, Claim.RUN_ENDS, found)
         if plan.everybody_can_deliver:
             is_same = self._committed[-1].model == undisturbed(plan)
             self._require(is_same, Claim.SAME_MODEL, f"{[len(each.verdicts) for each in self._committed]} updates")
             if not self._nobody_is_seen_off:
                 self._require_told()
+
+    def _end_where_everybody_knows(self) -> None:
+        if self._is_over and len(self._heard_the_end) == len(self._world.plan.workers):
+            self._world.ends_at = self._world.now
+
+    @property
+    def _has_ended(self) -> bool:
+        return len(self._committed) == self._world.plan.settings.rounds
 
     def _require_told(self) -> None:
         for worker in self._world.plan.workers:

@@ -150,7 +150,8 @@ class Worker(Host):
         return False
 
     def _next_said(self) -> Job[object]:
-        yield from self._events.wait(self._main, math.inf)
+        if not self._events:
+            yield from self._events.wait(self._main, math.inf)
         event = self._events.popleft()
         return event[0] if isinstance(event, tuple) else event
 
