@@ -254,7 +254,7 @@ def _require_sane(site: ChaosSite, running: Processes, *, spared: str = "") -> N
 def rounds_done(run: Path) -> int | None:
     """Return how many rounds a run has committed, None where it was not begun."""
     try:
-        with reading(run / "run.sqlite") as database:
+        with reading(run) as database:
             if database.execute("SELECT COUNT(*) FROM run").fetchone()[0] == 0:
                 return None
             return int(database.execute("SELECT COUNT(*) FROM rounds").fetchone()[0])
@@ -264,7 +264,7 @@ def rounds_done(run: Path) -> int | None:
 
 def models_of(run: Path) -> list[str]:
     """Return the digest of the global model after each round."""
-    with reading(run / "run.sqlite") as database:
+    with reading(run) as database:
         return [digest for (digest,) in database.execute("SELECT model_sha256 FROM rounds ORDER BY round")]
 
 
@@ -273,7 +273,7 @@ def complaints(site: ChaosSite, *, may_miss: str = "") -> list[str]:
 
     `may_miss`: a worker that told the coordinator that it fails, so that nobody waited for it.
     """
-    with reading(site.folder / "run" / "run.sqlite") as database:
+    with reading(site.folder / "run") as database:
         documents = [json.loads(text) for (text,) in database.execute("SELECT document FROM rounds ORDER BY round")]
     wanted = [f"client{number}" for number in range(1, site.workers + 1)]
     found = []

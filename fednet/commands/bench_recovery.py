@@ -135,7 +135,7 @@ def _durable(run: Path) -> int:
     from fednet.storage.store import reading
 
     try:
-        with reading(run / "run.sqlite") as database:
+        with reading(run) as database:
             return int(database.execute("SELECT COUNT(*) FROM updates WHERE round = 1").fetchone()[0])
     except sqlite3.Error:
         return 0

@@ -14,6 +14,7 @@ import click
 from fednet.commands.options import json_option
 from fednet.errors import BadInput
 
+_VOLATILE = ("-m", "fednet.bench.volatile")
 _NO_TRAINING = ("--image-size", "32", "--local-epochs", "0", "--pretrained", "no", "--aggregator", "multikrum")
 
 
@@ -38,42 +39,43 @@ def bench_round(workers: int, rounds: int, model: str, as_json: bool) -> None:
         folder = Path(name)
         write_phantoms(folder / "phantoms", training=8 * workers + 8, testing=8, seed=0, size=32)
         split_into(folder / "data", folder / "phantoms", SplitSettings(clients=workers))
-        histories = {}
-        for run, program in (("run", CLI), ("volatile", ("-m", "fednet.bench.volatile"))):
+        measured: dict[str, list[dict[str, float]]] = {"run": [], "volatile": []}
+        for number, kind in enumerate(("run", "volatile", "volatile", "run")):  # what else goes on meets both
             run_federation(
-                folder / run,
+                folder / f"run{number}",
                 data=folder / "data",
                 certs=folder / "certs",
                 workers=workers,
                 coordinator_options=["--rounds", str(rounds), "--model", model, *_NO_TRAINING],
                 worker_options={},
                 shows_coordinator=False,
-                program=program,
+                program=CLI if kind == "run" else _VOLATILE,
             )
-            histories[run] = json.loads((folder / run / "history.json").read_text())
+            history = json.loads((folder / f"run{number}" / "history.json").read_text())
+            measured[kind] += [each["seconds"] for each in history["rounds"]][1:]
         identities = [
             credentials_in(folder / "certs", WorkerName(f"client{number}")) for number in range(1, workers + 1)
         ]
         floor = round_floor(folder / "certs", identities, nbytes=nbytes, repeats=rounds, folder=folder)
-    measured, volatile = ([each["seconds"] for each in histories[run]["rounds"]][1:] for run in ("run", "volatile"))
     seconds = {key: statistics.median(times[1:]) for key, times in floor.items()}
-    ours = statistics.median(each["round"] for each in measured)
+    ours = statistics.median(each["round"] for each in measured["run"])
     reference = seconds["bare"] + seconds["disk"]
-    without = statistics.median(each["round"] for each in volatile)
+    without = statistics.median(each["round"] for each in measured["volatile"])
     document: dict[str, Any] = {
         "bench": "round",
         "machine": machine(),
         "settings": {"workers": workers, "rounds": rounds, "model": model, "model_bytes": nbytes},
         "samples": {
-            "ours": [each["round"] for each in measured],
-            "volatile": [each["round"] for each in volatile],
+            "ours": [each["round"] for each in measured["run"]],
+            "volatile": [each["round"] for each in measured["volatile"]],
             **{key: times[1:] for key, times in floor.items()},
         },
         "ours": ours,
         "reference": reference,
         "ratio": ours / reference,
         "durability": {"without": without, "cost": 1 - without / ours},
-        "parts": {key: statistics.median(each[key] for each in measured) for key in measured[0]},
+        "parts": _medians(measured["run"]),
+        "parts_without": _medians(measured["volatile"]),
         "reference_parts": {**seconds, "hashing": seconds["bare"] - seconds["unhashed"]},
         "meaning": {
             "ours": "s, median: the coordinator's whole round, from its start to its commit, workers not training",
@@ -96,7 +98,13 @@ def bench_round(workers: int, rounds: int, model: str, as_json: bool) -> None:
     click.echo("  of it " + ", ".join(f"{key} {floors[key]:.2f} s" for key in ("unhashed", "hashing", "disk")))
     cost = document["durability"]["cost"]
     click.echo(f"without waiting for the disk: {without:.2f} s; durability is {cost:.0%} of the round")
+    where = ", ".join(f"{key} {value:.2f} s" for key, value in document["parts_without"].items() if key != "round")
+    click.echo(f"  of it {where}")
     _print_meaning(document)
+
+
+def _medians(rounds: list[dict[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
 
 
 @click.command("transport")

@@ -16,9 +16,9 @@ from fednet.config import RunSettings, run_settings_from
 from fednet.coordinator.expected_files import HISTORY, expected_histories, expected_models, odd_checkpoints
 from fednet.errors import AuditError, BadInput, ModelError
 from fednet.storage.evidence import read_evidence
-from fednet.storage.history import is_held
 from fednet.storage.seal import SEAL, check_seal, files_now
 from fednet.storage.spool import spool_folder
+from fednet.storage.store import is_held
 
 ReadModel = Callable[[Path], FoundModel]
 """Returns what a model's file holds; raises `ModelError`."""

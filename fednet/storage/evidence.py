@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import sqlite3
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from fednet.audit.evidence import RecordRow, RoundRow, RunRows, UpdateRow
 from fednet.audit.findings import plain
 from fednet.errors import AuditError, BadInput
-from fednet.storage.history import is_held
-
-_WAL = "run.sqlite-wal"
+from fednet.storage.store import reading
 
 
 def read_evidence(folder: Path) -> RunRows:
@@ -23,7 +17,7 @@ def read_evidence(folder: Path) -> RunRows:
     Raises `AuditError` where it cannot be read, `BadInput` where no run was begun, or one that kept no records.
     """
     try:
-        with _unchanged(folder) as database:
+        with reading(folder) as database:
             database.text_factory = lambda raw: raw.decode(errors="surrogateescape")
             database.execute("BEGIN")  # one moment of a run that goes on meanwhile
             if _is_from_before_records(database):
@@ -88,35 +82,3 @@ def _number(value: object) -> int:
 def _is_from_before_records(database: sqlite3.Connection) -> bool:
     is_there = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'audit'").fetchone() is not None
     return not is_there and database.execute("PRAGMA user_version").fetchone() == (1,)
-
-
-@contextlib.contextmanager
-def _unchanged(folder: Path) -> Iterator[sqlite3.Connection]:
-    """Open the database so that its folder stays as it is.
-
-    What a crash left in the journal belongs to it, and SQLite reads that only where it may write: there a copy does.
-    Where a coordinator is at work the journal's files are there already, and are shared.
-    """
-    path = folder / "run.sqlite"
-    if is_held(folder):
-        with _opened(path, "mode=ro") as database:
-            yield database
-    elif _has_bytes(folder / _WAL):
-        with tempfile.TemporaryDirectory() as scratch:
-            for name in (path.name, _WAL):
-                shutil.copyfile(folder / name, Path(scratch) / name)
-            with _opened(Path(scratch) / path.name, "mode=ro") as database:
-                yield database
-    else:
-        with _opened(path, "mode=ro&immutable=1") as database:
-            yield database
-
-
-@contextlib.contextmanager
-def _opened(path: Path, how: str) -> Iterator[sqlite3.Connection]:
-    with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?{how}", uri=True)) as database:
-        yield database
-
-
-def _has_bytes(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import fcntl
 import json
 import sqlite3
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 from fednet.config import RunSettings, run_settings_from
 from fednet.errors import BadInput, FednetError, StorageError
-from fednet.storage.store import reading
+from fednet.storage.store import is_held, reading
 
 
 class Standing(enum.Enum):
@@ -53,7 +52,7 @@ def read_history(folder: Path) -> RunHistory:
     if not path.is_file():
         raise BadInput(f"run {folder}", found="no run.sqlite there", todo="`cli.py runs list` shows what there is")
     try:
-        with reading(path) as database:
+        with reading(folder) as database:
             begun = database.execute("SELECT id, created_s, settings, software FROM run").fetchone()
             rounds = database.execute("SELECT document FROM rounds ORDER BY round").fetchall()
             ending = _ending(database)
@@ -102,15 +101,3 @@ def _standing(folder: Path, *, done: int, asked: int) -> Standing:
     if is_held(folder):
         return Standing.RUNNING
     return Standing.FINISHED if done >= asked else Standing.STOPPED
-
-
-def is_held(folder: Path) -> bool:
-    """Whether a coordinator has the folder's lock; a shared one is tried, so that readers do not meet each other."""
-    try:
-        with (folder / "lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False

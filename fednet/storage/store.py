@@ -6,7 +6,9 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterator
@@ -20,6 +22,8 @@ from fednet.errors import BadInput, DiskFull, StorageError, SyncFailed
 from fednet.storage import disk
 from fednet.storage.disk import storage_error
 
+_WAL = "run.sqlite-wal"
+_READER_HAS_LOOKED_S = 0.5  # `is_held` holds the lock for a moment; another coordinator holds it for days
 _BEGINNING = """
 CREATE TABLE run (
     id TEXT NOT NULL, created_s REAL NOT NULL, settings TEXT NOT NULL, manifest TEXT NOT NULL, software TEXT NOT NULL
@@ -347,10 +351,47 @@ def _note(database: sqlite3.Connection, what: str, detail: str = "") -> None:
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a run's database to read it, whoever holds the run; nothing can be changed."""
-    with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+def reading(folder: Path) -> Iterator[sqlite3.Connection]:
+    """Open a run's database to read it, whoever holds the run; its folder stays as it is.
+
+    What a crash left in the journal belongs to it, and SQLite reads that only where it may write: there a copy does.
+    Where a coordinator is at work the journal's files are there already, and are shared.
+    """
+    path = folder / "run.sqlite"
+    if is_held(folder):
+        with _opened(path, "mode=ro") as database:
+            yield database
+    elif _has_bytes(folder / _WAL):
+        with tempfile.TemporaryDirectory() as scratch:
+            for name in (path.name, _WAL):
+                shutil.copyfile(folder / name, Path(scratch) / name)
+            with _opened(Path(scratch) / path.name, "mode=ro") as database:
+                yield database
+    else:
+        with _opened(path, "mode=ro&immutable=1") as database:
+            yield database
+
+
+@contextlib.contextmanager
+def _opened(path: Path, how: str) -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?{how}", uri=True)) as database:
         yield database
+
+
+def _has_bytes(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a coordinator has the folder's lock; a shared one is tried, so that readers do not meet each other."""
+    try:
+        with (folder / "lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def has_run(folder: Path) -> bool:
@@ -369,7 +410,7 @@ def _begun_with(folder: Path) -> str | None:
     if not path.exists():
         return None
     try:
-        with reading(path) as database:
+        with reading(folder) as database:
             row = database.execute("SELECT settings FROM run").fetchone()
     except sqlite3.OperationalError:
         return None
@@ -380,11 +421,16 @@ def _begun_with(folder: Path) -> str | None:
 
 def _lock(folder: Path) -> int:
     descriptor = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        os.close(descriptor)
-        raise BadInput(
-            f"run {folder}", found="another coordinator at work in it", todo="choose another --run-dir"
-        ) from exc
-    return descriptor
+    give_up_s = time.monotonic() + _READER_HAS_LOOKED_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            if time.monotonic() < give_up_s:
+                time.sleep(0.02)
+                continue
+            os.close(descriptor)
+            raise BadInput(
+                f"run {folder}", found="another coordinator at work in it", todo="choose another --run-dir"
+            ) from exc
+        return descriptor

@@ -2,9 +2,10 @@
 
 In the manner of FoundationDB (Zhou et al., "FoundationDB: A Distributed Unbundled Transactional Key Value Store",
 SIGMOD 2021, section 4) and TigerBeetle. The pure cores (`Rounds`, `WorkerSession`, `OwnChain`, the audit's records)
-are the real ones; around them stands a model of the shells that does what `coordinator/service.py`, `desk.py`,
-`sessions.py` and `worker/service.py` do, in their order. One `random.Random(seed)` decides when messages arrive, which
-connections break, and who dies at which write; so a seed that fails fails again, with `--first SEED --replay`.
+are the real ones; around them stands a model of the shells that does what `coordinator/service.py`, `reception.py`,
+`desk.py`, `sessions.py` and `worker/service.py` do, in their order. One `random.Random(seed)` decides when messages
+arrive, which connections break, and who dies at which write; so a seed that fails fails again, and `--first SEED
+--replay` shows it.
 
 After a while nothing breaks any more, so that a run that does not end is found too.
 """
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 import click
 
 from tests.coordinator.simulation.federation import simulate
-from tests.coordinator.simulation.plan import WEATHERS, Weather
+from tests.coordinator.simulation.weather import WEATHERS, Weather
 from tests.coordinator.simulation.witness import Violation
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
 from fednet.protocol.messages import Message
-from tests.coordinator.simulation.plan import WEATHERS, Weather, plan_of
+from tests.coordinator.simulation.plan import plan_of
+from tests.coordinator.simulation.weather import WEATHERS, Weather
 
 Result = TypeVar("Result")
 Job = Generator[float, None, Result]

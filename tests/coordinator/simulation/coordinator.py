@@ -1,4 +1,4 @@
-"""The model of `coordinator.service.Coordinator`, around the real `Rounds`."""
+"""The model of `coordinator.service.Coordinator` and its `Reception`, around the real `Rounds`."""
 
 from __future__ import annotations
 
@@ -47,13 +47,21 @@ _SEE_OFF_POLL_S = 10.0  # here nothing is gained by looking more often
 class Coordinator(Host):
     """One run, over as many processes as it takes; what `start` sets is a process's memory."""
 
-    rounds_type: type[Rounds] = Rounds
-    desk_type: type[Desk] = Desk
-    session_type: type[Session] = Session
-
-    def __init__(self, world: World, witness: Witness, disk: Disk, database: Database) -> None:
+    def __init__(
+        self,
+        world: World,
+        witness: Witness,
+        disk: Disk,
+        database: Database,
+        *,
+        rounds: type[Rounds] = Rounds,
+        desk: type[Desk] = Desk,
+        session: type[Session] = Session,
+    ) -> None:
+        """`rounds`, `desk` and `session`: what it is made of."""
         plan = world.plan
         super().__init__(world, "coordinator", crash_chance=plan.coordinator_crash_chance, write_s=plan.write_s)
+        self._rounds_type, self._desk_type, self._session_type = rounds, desk, session
         self._witness, self._disk, self._database = witness, disk, database
         self._settings = world.plan.settings
         self.is_listening = self.is_up = False
@@ -62,17 +70,17 @@ class Coordinator(Host):
         """Begin a process."""
         self.world.say(self.name, "starts")
         self.life += 1
-        self.is_up, self._is_stopping = True, False
+        self.is_up, self.is_stopping = True, False
         self._database.open()
         rounds = self._database.rounds
-        self.rounds = self.rounds_type(
+        self.rounds = self._rounds_type(
             self._settings,
             first_round=len(rounds) + 1,
             known_workers=tuple(each.worker for each in rounds[-1].verdicts) if rounds else (),
             grace_s=self.world.plan.grace_s,
             now=self.world.now,
         )
-        self.desk = self.desk_type(self, self._witness, self._disk, self._database, self.rounds)
+        self.desk = self._desk_type(self, self._witness, self._disk, self._database, self.rounds)
         self.sessions: dict[WorkerName, Session] = {}
         self._links: list[Connection] = []
         self._dismissed: set[WorkerName] = set()
@@ -85,7 +93,7 @@ class Coordinator(Host):
         """Ask for a clean stop."""
         if self.is_listening:
             self.world.counts["stops"] += 1
-            self._is_stopping = True
+            self.is_stopping = True
             self.desk.events.post(StopRequested("stopped by SIGTERM"))
             self.world.at(self.world.now + self.world.plan.stops_within_s, self._require_stopped, self.life)
 
@@ -104,7 +112,7 @@ class Coordinator(Host):
     def accept(self, worker: WorkerName, link: Connection) -> None:
         """Take a connection."""
         self._links.append(link)
-        session = self.session_type(self.desk, worker, link, self._forget)
+        session = self._session_type(self.desk, worker, link, self._forget)
         link.to_coordinator.hear = session.hear
         self.spawn(self._serve_worker(session))
 
@@ -196,15 +204,23 @@ class Coordinator(Host):
 
     def see_off(self) -> Job[None]:
         """Tell workers whose links broke lately that the run is over."""
-        while not self._is_stopping and (self.desk.events or self.rounds.awaited(now=self.world.now) - self._dismissed):
+        while self.sees_off():
             event = yield from self._next_event(await_s=_SEE_OFF_POLL_S)
             self.rounds.handle(event, now=self.world.now)
             self._answer(event)
             if isinstance(event, WorkerJoined):
                 self.world.counts["workers seen off"] += 1
                 yield from self._dismiss("finished", "all rounds are done")
-        if self._is_stopping:
+        if self.is_stopping:
             self._witness.nobody_is_seen_off()
+
+    def sees_off(self) -> bool:
+        """Whether somebody who does not know may come back, or has just (or that has not been looked at yet)."""
+        return not self.is_stopping and bool(self.desk.events or self.is_awaiting())
+
+    def is_awaiting(self) -> bool:
+        """Whether somebody who was not told of the end may come back."""
+        return bool(self.rounds.awaited(now=self.world.now) - self._dismissed)
 
     # Rounds
 

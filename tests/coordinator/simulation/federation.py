@@ -6,21 +6,28 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from fednet.coordinator.round import Rounds
+from fednet.worker.session import WorkerSession
 from tests.coordinator.simulation.clock import World
 from tests.coordinator.simulation.coordinator import Coordinator
 from tests.coordinator.simulation.database import Database
+from tests.coordinator.simulation.desk import Desk
 from tests.coordinator.simulation.disk import Disk
-from tests.coordinator.simulation.plan import WEATHERS, Fault, Weather
+from tests.coordinator.simulation.session import Session
+from tests.coordinator.simulation.weather import WEATHERS, Fault, Weather
 from tests.coordinator.simulation.witness import Violation, Witness
 from tests.coordinator.simulation.worker import Worker
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cast:
-    """Who plays: the models of the shells, with the cores in them."""
+    """Who plays: the cores, and the models of the shells around them."""
 
     coordinator: type[Coordinator] = Coordinator
-    worker: type[Worker] = Worker
+    rounds: type[Rounds] = Rounds
+    desk: type[Desk] = Desk
+    session: type[Session] = Session
+    worker_session: type[WorkerSession] = WorkerSession
 
 
 class Federation:
@@ -29,9 +36,13 @@ class Federation:
     def __init__(self, world: World, cast: Cast) -> None:
         disk, database = Disk(), Database()
         self._world = world
-        self._witness = Witness(world, disk, database)
-        self._coordinator = cast.coordinator(world, self._witness, disk, database)
-        self._workers = [cast.worker(world, self._witness, self._coordinator, name) for name in world.plan.workers]
+        self._witness = witness = Witness(world, disk, database)
+        self._coordinator = coordinator = cast.coordinator(
+            world, witness, disk, database, rounds=cast.rounds, desk=cast.desk, session=cast.session
+        )
+        self._workers = [
+            Worker(world, witness, coordinator, name, session=cast.worker_session) for name in world.plan.workers
+        ]
 
     def play(self) -> None:
         """Play until the run has ended and the workers have heard of it; raises `Violation`."""
@@ -85,4 +96,4 @@ def simulate(
 
 
 def _report(seed: int, world: World) -> str:
-    return "\n".join([f"seed {seed}, {world.plan}", *world.trace()])
+    return "\n".join([f"seed {seed}, {world.plan}", *world.trace(), f"seed {seed}, played again, shows all of it"])

@@ -40,10 +40,19 @@ _FIRST_RETRY_S, _SOON_RETRY_S, _LONGEST_RETRY_S = 1.0, 3.0, 30.0  # as in worker
 class Worker(Host):
     """One hospital, over as many processes as it takes; what `start` sets is a process's memory."""
 
-    session_type: type[WorkerSession] = WorkerSession
-
-    def __init__(self, world: World, witness: Witness, coordinator: Coordinator, name: WorkerName) -> None:
-        super().__init__(world, name, crash_chance=world.plan.worker_crash_chance, write_s=world.plan.worker_write_s)
+    def __init__(
+        self,
+        world: World,
+        witness: Witness,
+        coordinator: Coordinator,
+        name: WorkerName,
+        *,
+        session: type[WorkerSession] = WorkerSession,
+    ) -> None:
+        """`session`: what decides for it."""
+        plan = world.plan
+        super().__init__(world, name, crash_chance=plan.worker_crash_chance, write_s=plan.worker_write_s)
+        self._session_type = session
         self.worker = name
         self._witness, self._coordinator = witness, coordinator
         self._attempts = 0  # of training, where it does not repeat
@@ -160,7 +169,7 @@ class Worker(Host):
             yield self.world.soon(2.0)
             if self._header is not None:
                 self._chain.restore(self._header)
-            self._session = self.session_type(
+            self._session = self._session_type(
                 model="m", consent=WorkerConsent(), chain=self._chain, acknowledged=self._acknowledged
             )
         self._send(Ready(manifest="", samples=1, device="cpu", known_record=self._chain.round))
