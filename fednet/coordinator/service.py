@@ -126,6 +126,7 @@ class Coordinator:
         )
         self._store = store
         self._recovered: dict[WorkerName, DeliveredUpdate] = {}
+        self._is_stopping = False
         self._settings = settings
         self._manifest = manifest
         self._model = model
@@ -146,6 +147,7 @@ class Coordinator:
 
     def stop(self, reason: str) -> None:
         """Ask the run to stop cleanly: it parks, after the commit where one is under way. Call it on the loop."""
+        self._is_stopping = True
         self._desk.events.put_nowait(StopRequested(reason))
 
     async def run(self, listener: Listening) -> None:
@@ -191,14 +193,15 @@ class Coordinator:
     async def _see_off(self) -> None:
         """Tell workers whose links broke lately that the run is over: else they would try for an hour to come back."""
         is_said = False
-        while absent := self._rounds.awaited(now=self._desk.now()) - self.reception.dismissed:
-            if not is_said:
+        while not self._is_stopping:
+            absent = self._rounds.awaited(now=self._desk.now()) - self.reception.dismissed
+            if not absent and self._desk.events.empty():
+                return
+            if absent and not is_said:
                 names = some(sorted(absent), ", ")
                 self._reporter.notice(f"{self._farewell}; waiting up to {self._grace_s:.0f} s to tell {names}")
                 is_said = True
             event = await self._next_event(await_s=_SEE_OFF_POLL_S)
-            if isinstance(event, StopRequested):
-                return
             self._rounds.handle(event, now=self._desk.now())
             self._answer(event)
             if isinstance(event, WorkerJoined):

@@ -186,6 +186,8 @@ class Session:
         if is_closed or offer is None or wanted.round != offer.round:
             self._refuse(wanted.round, "late", f"round {wanted.round} closed before its model was asked for")
             return
+        if self.worker in self._desk.rounds.delivered:
+            return  # its update counted, and it was told so, while it asked
         if wanted.transfer != offer.round:
             raise RemoteProtocolError(f"{self.worker} wants transfer {wanted.transfer}, offered was {offer.round}")
         self._show("receiving the model")

@@ -224,7 +224,9 @@ class WorkerSession:
                 return self._heard(message)
             case LinkLost():
                 self._is_attached, self._unproven = False, None
-            case ModelReceived(number) if self._started and number == self._started.round:
+            case ModelReceived(number) if (
+                self._started and number == self._started.round and self.stage is Stage.RECEIVING
+            ):
                 self.stage = Stage.TRAINING
                 return [Train(self._started, _training_of(self._started.training))]
             case UpdateSaved() if event.round == self.round_number and self.stage is Stage.TRAINING:

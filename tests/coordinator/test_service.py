@@ -13,20 +13,20 @@ import torch
 
 from fednet.aggregation.strategy import Trust
 from fednet.compression.forms import FEATURES
-from fednet.config import TrainingSettings, WorkerConsent
+from fednet.config import TrainingSettings, WorkerConsent, WorkerName
 from fednet.coordinator.desk import Desk
 from fednet.coordinator.record import Retention
 from fednet.errors import AuditError, ConnectionLost, DiskFull, Refused, RunParked, TrainingError
 from fednet.protocol import limits
 from fednet.protocol.frames import VERSION
-from fednet.protocol.messages import Goodbye, Hello, Ready, RoundClosed, RunStatus, Welcome
+from fednet.protocol.messages import Goodbye, Hello, ModelWanted, Ready, RoundClosed, RunStatus, Welcome
 from fednet.simulate.attacks.tamper import tamper_named
 from fednet.tensors import parameters_of
 from fednet.transport.link import Link
 from fednet.worker import service as worker_service
 from fednet.worker.service import Worker
 from fednet.worker.workshop import Workshop
-from tests.federation import Federation, Notes, manifest, settings
+from tests.federation import Federation, Notes, judge, manifest, settings
 from tests.worker.fakes import MemoryOwnModel, TinyData
 
 
@@ -260,9 +260,14 @@ async def test_a_process_that_dies_after_rounding_sends_the_same_bytes_again(tmp
         made.work = and_die  # type: ignore[method-assign, assignment]  # dies between saving and sending
         return made
 
+    async def vanish(code: str, reason: str) -> None:
+        federation.links["client2"][-1].abort("the dead say no goodbye")
+
     async def twice() -> None:
+        mortal = federation.worker(2, own=own, workshop=dying)
+        mortal._say_goodbye = vanish  # type: ignore[method-assign]  # dies as a process does
         with pytest.raises(TrainingError):
-            await federation.worker(2, own=own, workshop=dying).run()
+            await mortal.run()
         await federation.worker(2, own=own).run()
 
     task = asyncio.create_task(twice())
@@ -653,3 +658,64 @@ async def test_a_worker_that_comes_back_after_the_end_is_told_so(tmp_path: Path)
     notes = Notes()
     await again.run(*(again.worker(number, notes=notes) for number in (1, 2, 3)))
     assert "run finished: all 1 rounds are done" in notes.notices
+
+
+async def test_a_worker_whose_link_breaks_while_the_run_is_finished_is_told_of_the_end(tmp_path: Path) -> None:
+    """Found by the simulator: the coordinator went before it had heard of the broken link."""
+    federation = Federation(tmp_path, run_settings=settings(rounds=1))
+    finish = federation.coordinator._record.finish
+
+    def cut_meanwhile() -> None:
+        link = federation.links["client1"][-1]
+        link._loop.call_soon_threadsafe(link.abort, "cut by a test")
+        time.sleep(0.1)  # in the thread for models
+        finish()
+
+    federation.coordinator._record.finish = cut_meanwhile  # type: ignore[method-assign]
+    notes = Notes()
+    await federation.run(federation.worker(1, notes=notes), federation.worker(2), federation.worker(3))
+    assert "run finished: all 1 rounds are done" in notes.notices
+
+
+async def test_a_stop_within_the_last_round_is_not_forgotten_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the simulator: it waited for its whole grace to tell a worker that was gone."""
+    monkeypatch.setattr(worker_service, "FIRST_RETRY_S", 30.0)
+    federation = Federation(tmp_path, run_settings=settings(rounds=1), grace_s=20.0)
+
+    def stopped_meanwhile(flat: torch.Tensor) -> dict[str, Any]:
+        link = federation.links["client1"][-1]
+        link._loop.call_soon_threadsafe(link.abort, "cut by a test")
+        link._loop.call_soon_threadsafe(federation.coordinator.stop, "stopped by a test")
+        return judge(flat)
+
+    federation.coordinator._judge = stopped_meanwhile
+    tasks = [asyncio.create_task(federation.worker(number).run()) for number in (1, 2, 3)]
+    async with asyncio.timeout(10):
+        await federation.coordinator.run(federation)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    federation.store.close()
+
+
+async def test_a_model_that_is_asked_for_when_its_update_is_here_is_not_sent(tmp_path: Path) -> None:
+    """Found by the simulator: the worker had forgotten the transfer, and its chunk ended the process."""
+    federation = Federation(tmp_path, run_settings=settings(rounds=1, workers=2, quorum=2))
+    first = asyncio.create_task(federation.worker(1).run())
+    serving = asyncio.create_task(federation.coordinator.run(federation))
+    link = await await_joined(federation, "client2")
+    while not federation.coordinator._rounds.delivered:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    session = federation.coordinator.reception.sessions[WorkerName("client1")]
+    before = session.link._connection.acknowledged_bytes
+    session._start_sending(ModelWanted(round=1, transfer=1, offset=0))
+    await asyncio.sleep(0.1)
+    assert session.link._connection.acknowledged_bytes == before
+    assert not session.link._connection.awaits_acknowledgement
+    link.abort()
+    serving.cancel()
+    first.cancel()
+    await asyncio.gather(serving, first, return_exceptions=True)
+    federation.store.close()

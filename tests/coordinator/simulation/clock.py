@@ -8,9 +8,9 @@ import math
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import is_dataclass
 from typing import TypeVar
 
-from fednet.protocol.messages import Message
 from tests.coordinator.simulation.plan import plan_of
 from tests.coordinator.simulation.weather import WEATHERS, Weather
 
@@ -20,6 +20,10 @@ Job = Generator[float, None, Result]
 
 MOST_EVENTS = 40_000  # of one seed; a usual one has some hundred
 TRACED = 40  # lines of a failing seed that are shown
+
+
+_SHOWN = ("round", "worker", "workers", "cohort", "delivered", "transfer", "offset", "after", "code", "reason")
+"""Of messages, events and commands."""
 
 
 class Crashed(Exception):
@@ -178,14 +182,12 @@ class Mailbox(deque[object]):
 
 def _text_of(line: tuple[object, ...]) -> str:
     moment, who, *what = line
-    words = " ".join(_named(each) if isinstance(each, Message) else str(each) for each in what)
-    return f"{moment:9.3f} {who:12} {words}"
+    return f"{moment:9.3f} {who:12} {' '.join(_named(each) for each in what)}"
 
 
-def _named(message: Message) -> str:
-    numbers = [
-        f"{name}={getattr(message, name)}"
-        for name in ("round", "transfer", "offset", "after")
-        if hasattr(message, name)
-    ]
-    return f"{type(message).__name__}({', '.join(numbers)})"
+def _named(what: object) -> str:
+    if not is_dataclass(what):
+        return str(what)
+    shown = ((name, value) for name, value in vars(what).items() if name in _SHOWN)
+    plain = (f"{name}={sorted(value) if isinstance(value, frozenset) else value}" for name, value in shown)
+    return f"{type(what).__name__}({', '.join(plain)})"

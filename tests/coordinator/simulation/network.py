@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fednet.protocol import limits
 from tests.coordinator.simulation.clock import World
@@ -23,7 +23,7 @@ class Chunk:
 
     transfer: int
     offset: int
-    content: str = field(repr=False)
+    content: str
 
 
 def _is_deaf(said: object) -> None:

@@ -235,7 +235,7 @@ class Session:
 
     def _take_chunk(self, chunk: Chunk) -> None:
         if chunk.transfer not in self._expected:
-            raise Violation(Claim.NO_BREACH, f"{self.worker} sends a chunk that was not asked for: {chunk}")
+            raise Violation(Claim.NO_BREACH, f"{self.worker} sends a chunk that was not asked for: {chunk.transfer}")
         is_last = chunk.offset == NBYTES - 1
         incoming = self._expected.pop(chunk.transfer) if is_last else self._expected[chunk.transfer]
         if incoming is None or not self.desk.is_wanted(self.worker, incoming):
