@@ -20,6 +20,8 @@ FednetError                    exit 1: failed while running
 └── RunParked                  the run stopped below quorum; everything is saved and it can be resumed
 """
 
+from collections.abc import Sequence
+
 
 class FednetError(Exception):
     """Base of all expected failures. Its text is one line that a user can act on."""
@@ -87,7 +89,11 @@ class TooSlow(ConnectionLost):
 
 
 class AggregationError(FednetError):
-    """The updates at hand cannot be aggregated with the promised tolerance."""
+    """The updates at hand cannot be aggregated with the promised tolerance; `faulty` names whose are to blame."""
+
+    def __init__(self, reason: str, *, faulty: Sequence[str] = ()) -> None:
+        self.faulty = tuple(faulty)
+        super().__init__(reason)
 
 
 class TrainingError(FednetError):

@@ -201,7 +201,8 @@ def _remaining_byzantine(updates: Sequence[UpdateFacts], complaints: Sequence[st
     faulty = [update.worker for update, complaint in zip(updates, complaints, strict=True) if complaint is not None]
     if byzantine and len(faulty) > byzantine:
         raise AggregationError(
-            f"{len(faulty)} updates are faulty, f = {byzantine} is what this run tolerates: {', '.join(faulty)}"
+            f"{len(faulty)} updates are faulty, f = {byzantine} is what this run tolerates: {', '.join(faulty)}",
+            faulty=faulty,
         )
     return max(0, byzantine - len(faulty))
 

@@ -35,11 +35,22 @@ def check_log(
         return None
     by_round = {record.round: record for record in records}
     shown = [line for line in own if line.get("kind") in ("record", "header")]
-    acknowledged = {line.get("round"): line.get("sha256") for line in own if line.get("kind") == "acknowledged"}
+    acknowledged = _acknowledged_in(own)
     findings = [each for line in shown for each in _shown_findings(line, by_round, check_signature)]
     for number, sha256 in acknowledged.items():
         findings += _acknowledged_findings(number, sha256, by_round)
     return LogChecked(findings=tuple(findings), records=len(shown), acknowledged=len(acknowledged))
+
+
+def _acknowledged_in(own: Sequence[Line]) -> dict[object, object]:
+    """Return round -> digest of the updates that the coordinator said it has, and did not give up again."""
+    found: dict[object, object] = {}
+    for line in own:
+        if line.get("kind") == "acknowledged":
+            found[line.get("round")] = line.get("sha256")
+        elif line.get("kind") == "withdrawn":
+            found.pop(line.get("round"), None)
+    return found
 
 
 def _shown_findings(line: Line, records: Mapping[int, CheckedRecord], check_signature: CheckSignature) -> list[Finding]:

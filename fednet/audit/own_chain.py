@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fednet.audit import merkle
-from fednet.audit.record import digest_of_header, read_header
+from fednet.audit.record import digest_of_header, read_canonical, read_header
 from fednet.errors import AuditError
 
 CheckSignature = Callable[[bytes, bytes, bytes], None]
@@ -58,6 +57,10 @@ class OwnChain:
             f"set back to an older state"
         )
 
+    def check_signature(self, shown: Shown) -> None:
+        """Raise `AuditError` unless the coordinator signed this header: before anything is asked for on its account."""
+        self._check_signature(shown.header, shown.signature, shown.certificate)
+
     def missing_after(self, shown: Shown) -> int | None:
         """Return the last known round where there are records between it and this one, else None."""
         number = read_header(shown.header)["round"]
@@ -102,9 +105,9 @@ class OwnChain:
         number = fields["round"]
         try:
             expected = bytes.fromhex(fields["entries_root"])
-            entry = json.loads(shown.entry)
         except ValueError as exc:
-            raise AuditError(f"round {number}: entry or entries_root cannot be read") from exc
+            raise AuditError(f"round {number}: entries_root cannot be read") from exc
+        entry = read_canonical(shown.entry, what=f"round {number}: entry")
         if not merkle.leads_to(
             expected, shown.entry, position=shown.position, count=fields["entries"], path=shown.path
         ):

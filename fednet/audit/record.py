@@ -20,6 +20,9 @@ from fednet.audit import merkle
 from fednet.errors import AuditError
 
 FORMAT = "fednet-audit-1"
+MAX_ROUND = 10**6
+CHOSEN_METRICS = ("accuracy", "macro_f1", "loss")
+"""What of the test set's metrics a record and its hospitals are told."""
 NOTHING_BEFORE = "0" * 64
 """What the first record names as its predecessor."""
 
@@ -87,6 +90,18 @@ def settings_digest(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical(settings)).hexdigest()
 
 
+def read_canonical(content: bytes, *, what: str) -> Any:
+    """Return what a canonical encoding says; raises `AuditError` for any other bytes, whatever they decode to."""
+    try:
+        document = json.loads(content)
+        is_canonical = canonical(document) == content
+    except (ValueError, RecursionError) as exc:
+        raise AuditError(f"{what} is no JSON") from exc
+    if not is_canonical:
+        raise AuditError(f"{what} is not in its canonical form")
+    return document
+
+
 def digest_of_header(header: bytes) -> str:
     """Return a header's SHA-256, hex."""
     return hashlib.sha256(header).hexdigest()
@@ -142,13 +157,12 @@ _TYPES: Mapping[str, type] = {
 
 def read_header(header: bytes) -> dict[str, Any]:
     """Return a header's fields; raises `AuditError` naming what is wrong with it."""
-    try:
-        fields = json.loads(header)
-    except ValueError as exc:
-        raise AuditError("record: header is no JSON") from exc
+    fields = read_canonical(header, what="record: header")
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise AuditError(f"record: header is not of format {FORMAT}")
     for name, expected in _TYPES.items():
         if type(fields.get(name)) is not expected:
             raise AuditError(f"record: header has no usable {name}")
+    if not 0 <= fields["round"] <= MAX_ROUND:
+        raise AuditError("record: header has no usable round")
     return fields

@@ -19,6 +19,7 @@ from fednet.audit.evidence import RecordRow, RoundRow, RunRows, UpdateRow
 from fednet.audit.findings import Finding, field_findings, mapping_in, parsed, plain
 from fednet.audit.own_chain import CheckSignature
 from fednet.audit.record import (
+    CHOSEN_METRICS,
     NOTHING_BEFORE,
     canonical,
     digest_of_header,
@@ -320,7 +321,7 @@ def _said_by(document: Fields | None) -> Fields:
     return {
         "model_after": document.get("model_sha256"),
         "byzantine": document.get("byzantine"),
-        "test": _only(test if isinstance(test, dict) else {}, ("accuracy", "macro_f1", "loss")),
+        "test": _only(test if isinstance(test, dict) else {}, CHOSEN_METRICS),
         "document_sha256": _sha256(document_text(document)),
         "entries": len(entries),
         "entries_root": merkle.Tree(entries).root.hex(),

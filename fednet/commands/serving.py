@@ -21,7 +21,7 @@ from fednet.coordinator.service import Coordinator, Judge
 from fednet.errors import BadInput
 from fednet.reporting.reporter import RunReporter
 from fednet.reporting.status import StatusFile
-from fednet.security.authority import open_or_create_authority
+from fednet.security.authority import Authority, open_or_create_authority
 from fednet.security.contexts import coordinator_context
 from fednet.security.enrolment import Enroller
 from fednet.security.loopback import LoopbackGrant
@@ -112,15 +112,34 @@ def _serve_first(
         )
     if not allow_workers(settings.workers):
         console.notice(f"Warning: this system allows too few open files for {settings.workers} workers (`ulimit -n`)")
+    now = datetime.now(UTC)
+    authority = open_or_create_authority(options.certs, now=now)
+    authority.ensure_coordinator(_certified_hosts(options), now=now)
+    signer = RecordSigner(options.certs)
     listener = Listener(Admission(most=options.unidentified, most_per_address=options.per_address))
     address = listener.bind(options.host, options.port)
     store: RunStore | None = None
     try:
         store = RunStore(options.folder)
         asyncio.run(
-            _serve(settings, options, console, listener, address, store, manifest, flat, judge, device, trust_in, team)
+            _serve(
+                settings,
+                options,
+                console,
+                listener,
+                address,
+                store,
+                authority,
+                signer,
+                manifest,
+                flat,
+                judge,
+                device,
+                trust_in,
+                team,
+            )
         )
-        seal_run(store, RecordSigner(options.certs))
+        seal_run(store, signer)
     finally:
         listener.close()
         if store is not None:
@@ -142,6 +161,8 @@ async def _serve(
     listener: Listener,
     address: tuple[str, int],
     store: RunStore,
+    authority: Authority,
+    signer: RecordSigner,
     manifest: Manifest,
     flat: torch.Tensor,
     judge: Judge,
@@ -149,9 +170,6 @@ async def _serve(
     trust_in: TrustIn | None,
     team: Team,
 ) -> None:
-    now = datetime.now(UTC)
-    authority = open_or_create_authority(options.certs, now=now)
-    authority.ensure_coordinator(_certified_hosts(options), now=now)
     writer = wiring.CheckpointWriter(settings, manifest)
     run = _run_to_resume(store, settings) if options.resume else RunId(secrets.token_hex(8))
     record = RunRecord(
@@ -159,7 +177,7 @@ async def _serve(
         settings=settings,
         store=store,
         save=writer.save,
-        signer=RecordSigner(options.certs),
+        signer=signer,
         software=wiring.software(),
         retention=options.retention,
     )

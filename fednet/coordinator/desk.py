@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,11 +82,13 @@ class Desk:
         rounds: Rounds,
         store: RunStore,
         computing: Executor,
+        headers_after: Callable[[int, int], list[bytes]],
         keeps_updates: bool = False,
     ) -> None:
         """`computing` is the one thread for work on models: a decoded update is whole in memory.
 
-        With `keeps_updates` a committed round's updates stay on disk, as they travelled.
+        `headers_after` (round, how many at most): of the run's chain. With `keeps_updates` a committed round's updates
+        stay on disk, as they travelled.
         """
         self.run = run
         self.settings = settings
@@ -103,14 +105,15 @@ class Desk:
         self._incoming: dict[WorkerName, IncomingUpdate] = {}
         self._computing = computing
         self._keeps_updates = keeps_updates
+        self._headers_after = headers_after
 
     def now(self) -> float:
         """Return the run's one clock, in seconds."""
         return asyncio.get_running_loop().time()
 
-    def require_room(self) -> None:
-        """Raise `DiskFull` unless the disk holds a round's updates (as they travel, and decoded) and its checkpoint."""
-        copies = self.settings.workers * (1 if self.update_form == PLAIN else 2) + 2
+    def require_room(self, *, updates: int) -> None:
+        """Raise `DiskFull` unless the disk holds so many updates (as they travel, and decoded) and a checkpoint."""
+        copies = updates * (1 if self.update_form == PLAIN else 2) + 2
         number = self.rounds.round_number
         require_room(self._store.folder, copies * self.manifest.total_bytes, purpose=f"round {number}")
 
@@ -192,7 +195,7 @@ class Desk:
 
     def headers_after(self, round_number: int) -> list[bytes]:
         """Return the next headers of the run's chain, as many as one message takes."""
-        return self._store.headers_after(round_number, most=limits.MAX_RECORDS)
+        return self._headers_after(round_number, limits.MAX_RECORDS)
 
     async def worker_ready(self, worker: WorkerName, ready: Ready, *, fingerprint: str) -> None:
         """Remember a worker that is about to take part."""

@@ -11,7 +11,7 @@ from typing import Protocol
 from fednet.config import WorkerName
 from fednet.coordinator.desk import Desk
 from fednet.coordinator.sessions import Session
-from fednet.errors import ConnectionLost, CredentialError, FednetError, StorageError, TooSlow
+from fednet.errors import ConnectionLost, CredentialError, FednetError, SyncFailed, TooSlow
 from fednet.protocol import limits
 from fednet.protocol.messages import Enrolled, EnrolRequested, Hello, Message, Probe, Probed
 from fednet.security.identity import Role, identity_of
@@ -66,7 +66,7 @@ class Reception:
                 peer_address=link.address,
                 now=datetime.now(UTC),
             )
-        except StorageError as exc:
+        except SyncFailed as exc:
             self._desk.events.put_nowait(exc)
             await link.close("enrolment-refused", "the coordinator's disk failed")
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from fednet.aggregation.reputation import Standing
 from fednet.audit import merkle
 from fednet.audit.own_chain import Shown
 from fednet.audit.record import (
+    CHOSEN_METRICS,
     NOTHING_BEFORE,
     SignedRecord,
     Signer,
@@ -31,8 +33,6 @@ from fednet.tensors import digest_of
 
 SaveModel = Callable[[Path, torch.Tensor, dict[str, Any]], None]
 """Writes a flat model (uint8) as a checkpoint, atomically; the dict holds `round` and `run`."""
-
-_CHOSEN_METRICS = ("accuracy", "macro_f1", "loss")
 
 
 @dataclass
@@ -79,7 +79,9 @@ class RunRecord:
         self._retention = retention or Retention()
         self._folder = store.folder
         self._rounds: list[CommittedRound] = store.rounds()
-        self._show(next(iter(store.records()[-1:]), None))
+        records = store.records()
+        self._headers = [(each.round, each.header) for each in records]
+        self._show(next(iter(records[-1:]), None))
 
     @property
     def rounds(self) -> list[CommittedRound]:
@@ -148,6 +150,11 @@ class RunRecord:
             path=b"" if position is None else self._tree.path(position),
         )
 
+    def headers_after(self, round_number: int, most: int) -> list[bytes]:
+        """Return the headers of the records that come next, at most so many."""
+        first = bisect.bisect_right(self._headers, round_number, key=lambda each: each[0])
+        return [header for _, header in self._headers[first : first + most]]
+
     def last_update_of(self, worker: WorkerName) -> dict[str, Any] | None:
         """Return what the last committed round says of this worker's update; None: it had none in time."""
         position = self._positions.get(worker)
@@ -170,6 +177,8 @@ class RunRecord:
 
     def _show(self, record: SignedRecord | None) -> None:
         self._chain_end = record
+        if record is not None and (not self._headers or self._headers[-1][0] < record.round):
+            self._headers.append((record.round, record.header))
         self._tree = merkle.Tree(record.entries if record else ())
         updates = self._rounds[-1].document["updates"] if record and record.entries else ()
         self._positions = {update["worker"]: position for position, update in enumerate(updates)}
@@ -184,7 +193,7 @@ class RunRecord:
             facts={
                 "aggregator": self._settings.recipe_name,
                 "byzantine": document["byzantine"],
-                "test": {name: test[name] for name in _CHOSEN_METRICS if name in test},
+                "test": {name: test[name] for name in CHOSEN_METRICS if name in test},
             },
         )
 

@@ -16,6 +16,7 @@ import torch
 
 from fednet.aggregation.reputation import warning
 from fednet.aggregation.team import ALONE, Team
+from fednet.audit.record import CHOSEN_METRICS
 from fednet.config import RunId, RunSettings, WorkerName
 from fednet.coordinator.aggregator import Combined, TrustIn, combine_updates, model_with
 from fednet.coordinator.desk import DeliveredUpdate, Desk, ModelOffer
@@ -45,7 +46,7 @@ from fednet.coordinator.round import (
     WorkerJoined,
 )
 from fednet.coordinator.waiting import some, waiting_text
-from fednet.errors import AggregationError, FednetError, RunParked, StorageError
+from fednet.errors import AggregationError, FednetError, RunParked, StorageError, SyncFailed
 from fednet.failpoints import reached
 from fednet.protocol.messages import RoundClosed, RunStatus
 from fednet.reporting.reporter import RunReporter, WorkerView
@@ -122,10 +123,12 @@ class Coordinator:
             rounds=self._rounds,
             store=store,
             computing=self._computing,
+            headers_after=record.headers_after,
             keeps_updates=keeps_updates,
         )
         self._store = store
         self._recovered: dict[WorkerName, DeliveredUpdate] = {}
+        self._asked: frozenset[WorkerName] = frozenset()  # the round's cohort, as far as it is durable
         self._is_stopping = False
         self._settings = settings
         self._manifest = manifest
@@ -155,23 +158,34 @@ class Coordinator:
 
         Raises `RunParked` when it stopped before its last round, `StorageError` when the disk is full.
         """
-        await self._recover()
-        serving = asyncio.create_task(listener.serve())
-        status = asyncio.create_task(self._keep_reporting())
+        tasks: list[asyncio.Task[None]] = []
         try:
+            await self._renew_status("taking up what is there")
+            await self._recover()
+            for work in (listener.serve(), self._keep_reporting()):
+                tasks.append(asyncio.create_task(work))
+                tasks[-1].add_done_callback(self._report_failure)
             await self._drive()
             await self._end("finished", self._farewell)
             await self._see_off()
+        except SyncFailed as exc:  # what the disk holds is unknown: nothing more is written
+            await self.reception.dismiss("failed", str(exc))
+            raise
         except FednetError as exc:
             how = "parked" if isinstance(exc, RunParked) else "failed"
             await self._end(how, str(exc))
             raise
         finally:
-            for task in (serving, status):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(serving, status, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             self._desk.leave_round()
             self._computing.shutdown(wait=False)
+
+    def _report_failure(self, task: asyncio.Task[None]) -> None:
+        """End the run when the listener or the reporting ends by itself."""
+        if not task.cancelled() and isinstance(failure := task.exception(), Exception):
+            self._desk.events.put_nowait(failure)
 
     async def _recover(self) -> None:
         """Take up what an earlier process left: it may have died between a commit and what follows from it."""
@@ -179,6 +193,7 @@ class Coordinator:
             await self._compute(self._record.publish)
         if self._rounds.is_over:
             await self._compute(self._record.finish)
+            return
         under_way = self._store.round_under_way()
         if under_way is not None:
             self._recovered = await self._compute(self._desk.recovered, under_way)
@@ -211,6 +226,8 @@ class Coordinator:
         try:
             self._store.ended(how, reason)
         except StorageError as exc:  # what ends the run may be this very disk
+            if how == "finished":
+                raise
             log.warning("%s", exc)
         await self.reception.dismiss(how, reason)
 
@@ -255,7 +272,9 @@ class Coordinator:
         match command:
             case StartRound(number):
                 await self._start_round(number)
-            case SendModel(worker, _):
+            case SendModel(worker, number):
+                if worker not in self._asked:
+                    await self._note_cohort(number)
                 if worker in self.reception.sessions:
                     self.reception.sessions[worker].send_model()
             case Aggregate(number, workers):
@@ -271,12 +290,17 @@ class Coordinator:
 
     async def _start_round(self, number: int) -> None:
         self._timings, self._round_began = Timings(), time.perf_counter()
-        self._desk.require_room()
+        self._desk.require_room(updates=self._settings.workers - len(self._recovered))
         encoded = await self._compute(self._desk.model_form.encoded, self._model, self._manifest)
         digest = await self._compute(digest_of, encoded)
-        await asyncio.to_thread(self._store.round_begun, number, self._rounds.cohort)
+        await self._note_cohort(number)
         delivered, self._recovered = self._recovered, {}
         self._desk.begin_round(ModelOffer(number, bytes_of(encoded), digest, self._desk.now()), delivered)
+
+    async def _note_cohort(self, number: int) -> None:
+        """Make durable who is asked: a process that takes over waits for them."""
+        self._asked = self._rounds.cohort
+        await asyncio.to_thread(self._store.round_begun, number, self._asked)
 
     async def _aggregate(self, number: int, workers: Sequence[WorkerName]) -> None:
         desk = self._desk
@@ -302,10 +326,18 @@ class Coordinator:
                 quarantined=self._record.quarantined(),
             )
         except AggregationError as exc:
+            await self._withdraw([worker for worker in workers if not exc.faulty or worker in exc.faulty], str(exc))
             desk.events.put_nowait(AggregationFailed(str(exc)))
             return
         self._timings.aggregate = time.perf_counter() - began
         desk.events.put_nowait(UpdatesAggregated())
+
+    async def _withdraw(self, workers: Sequence[WorkerName], reason: str) -> None:
+        """Forget updates that no aggregation can use: a resumed run asks for them again, and their workers know."""
+        for worker in workers:
+            await asyncio.to_thread(self._store.update_lost, self._rounds.round_number, worker)
+            if worker in self.reception.sessions:
+                self.reception.sessions[worker].withdraw_update(self._rounds.round_number, reason)
 
     async def _evaluate(self) -> None:
         assert self._combined is not None
@@ -362,7 +394,7 @@ class Coordinator:
             verdict="absent" if entry is None else "selected" if entry["selected"] else "rejected",
             reason="no update of this worker was in time" if entry is None else entry["reason"],
             weight=0.0 if entry is None else float(entry["weight"]),
-            metrics={name: test[name] for name in ("accuracy", "macro_f1", "loss") if name in test},
+            metrics={name: test[name] for name in CHOSEN_METRICS if name in test},
             **asdict(self._record.shown_to(worker)),
         )
 

@@ -109,6 +109,10 @@ class Session:
         else:
             self._refuse(round_number, "late", f"round {round_number} closed before the update was stored")
 
+    def withdraw_update(self, round_number: int, reason: str) -> None:
+        """Take back an acknowledgement: nothing could be made of the update, and it will be asked for again."""
+        self._refuse(round_number, "withdrawn", reason)
+
     async def close_round(self, round_number: int) -> None:
         """Stop both transfers of a round that takes no more updates."""
         if self.link.stop_transfer(round_number):

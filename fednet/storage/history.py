@@ -54,12 +54,12 @@ def read_history(folder: Path) -> RunHistory:
     try:
         with reading(folder) as database:
             begun = database.execute("SELECT id, created_s, settings, software FROM run").fetchone()
+            if begun is None:
+                raise BadInput(f"run {folder}", found="a run that was never begun")
             rounds = database.execute("SELECT document FROM rounds ORDER BY round").fetchall()
             ending = _ending(database)
     except sqlite3.Error as exc:
         raise StorageError(f"{path}: {exc}") from exc
-    if begun is None:
-        raise BadInput(f"run {folder}", found="a run that was never begun")
     run, created_s, settings, software = begun
     found = run_settings_from(json.loads(settings))
     return RunHistory(
@@ -77,7 +77,8 @@ def read_history(folder: Path) -> RunHistory:
 def _ending(database: sqlite3.Connection) -> str:
     if database.execute("PRAGMA user_version").fetchone()[0] < 2:
         return "how it ended was not recorded"
-    what, detail = database.execute("SELECT what, detail FROM events ORDER BY rowid DESC LIMIT 1").fetchone()
+    row = database.execute("SELECT what, detail FROM events ORDER BY rowid DESC LIMIT 1").fetchone()
+    what, detail = row or ("stopped", "how was not recorded")
     return "its process was killed, or lost power" if what in ("began", "resumed") else f"{what}: {detail}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.documents, self._end = _read(path)
         self._path = path
+        self._size = path.stat().st_size if path.exists() else 0  # beyond the end: what a crash tore
         self._lock = threading.Lock()
         self._is_named = False  # durably; a file that is there may have been made by a process that died too soon
 
@@ -37,6 +39,8 @@ class Journal:
         disk.make_folder(self._path.parent)
         file = disk.File(self._path, mode=0o600)
         try:
+            if os.fstat(file.descriptor).st_size != self._size:
+                raise StorageError(f"{self._path}: another process writes to it too; stop one of them")
             file.write(self._end, line)  # over what a crash left of a torn line
             file.truncate(self._end + len(line))
             file.sync()
@@ -45,6 +49,7 @@ class Journal:
         if not self._is_named:
             disk.sync_folder(self._path.parent)
         self._end, self._is_named = self._end + len(line), True
+        self._size = self._end
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:

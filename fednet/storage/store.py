@@ -164,10 +164,11 @@ class RunStore:
             )
 
     def round_begun(self, number: int, cohort: Collection[WorkerName]) -> None:
-        """Record that a round is under way; said again (by a process that took over) it changes nothing."""
+        """Record that a round is under way; said again, that its cohort is this one now."""
         with self._transaction() as database:
             database.execute(
-                "INSERT OR IGNORE INTO begun VALUES (?, ?, ?)", (number, json.dumps(sorted(cohort)), time.time())
+                "INSERT INTO begun VALUES (?, ?, ?) ON CONFLICT (round) DO UPDATE SET cohort = excluded.cohort",
+                (number, json.dumps(sorted(cohort)), time.time()),
             )
 
     def round_under_way(self) -> RoundUnderWay | None:
@@ -245,13 +246,6 @@ class RunStore:
     def records(self) -> list[SignedRecord]:
         """Return the chain, first to last."""
         return records_in(self._database)
-
-    def headers_after(self, round_number: int, *, most: int) -> list[bytes]:
-        """Return the headers of the records that come next, at most so many."""
-        rows = self._database.execute(
-            "SELECT header FROM audit WHERE round > ? ORDER BY round LIMIT ?", (round_number, most)
-        )
-        return [header for (header,) in rows]
 
     def ended(self, how: str, reason: str) -> None:
         """Record how this process ends the run, or its part in it."""
@@ -363,8 +357,11 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
             yield database
     elif _has_bytes(folder / _WAL):
         with tempfile.TemporaryDirectory() as scratch:
-            for name in (path.name, _WAL):
-                shutil.copyfile(folder / name, Path(scratch) / name)
+            try:
+                for name in (path.name, _WAL):
+                    shutil.copyfile(folder / name, Path(scratch) / name)
+            except OSError as exc:
+                raise StorageError(f"{path}: cannot be copied to be read ({exc.strerror})") from exc
             with _opened(Path(scratch) / path.name, "mode=ro") as database:
                 yield database
     else:
@@ -391,6 +388,8 @@ def is_held(folder: Path) -> bool:
         return False
     except BlockingIOError:
         return True
+    except OSError as exc:
+        raise StorageError(f"{folder}: it cannot be seen whether a coordinator is at work ({exc.strerror})") from exc
     return False
 
 

@@ -12,7 +12,7 @@ from fednet.audit.own_chain import CheckSignature, OwnChain, Shown
 from fednet.errors import AuditError
 from fednet.storage.journal import Journal
 
-ACKNOWLEDGED, RECORD, HEADER = "acknowledged", "record", "header"
+ACKNOWLEDGED, WITHDRAWN, RECORD, HEADER = "acknowledged", "withdrawn", "record", "header"
 
 
 class RecordLog:
@@ -29,7 +29,9 @@ class RecordLog:
             for line in own:
                 if line["kind"] == ACKNOWLEDGED:
                     self.acknowledged[line["round"]] = line["sha256"]
-            last = [line["header"] for line in own if line["kind"] != ACKNOWLEDGED][-1:]
+                elif line["kind"] == WITHDRAWN:
+                    self.acknowledged.pop(line["round"], None)
+            last = [line["header"] for line in own if line["kind"] in (RECORD, HEADER)][-1:]
             for header in last:
                 self.chain.restore(header.encode())
         except (KeyError, TypeError, AttributeError) as exc:
@@ -40,6 +42,11 @@ class RecordLog:
         if self.acknowledged.get(round_number) != sha256:
             self._append(ACKNOWLEDGED, round=round_number, sha256=sha256)
             self.acknowledged[round_number] = sha256
+
+    def keep_withdrawn(self, round_number: int) -> None:
+        """Remember, durably, that the coordinator could make nothing of the update and has given it up."""
+        self._append(WITHDRAWN, round=round_number)
+        self.acknowledged.pop(round_number, None)
 
     def keep_record(self, shown: Shown) -> None:
         """Remember, durably, a record that has been checked."""

@@ -28,6 +28,7 @@ from fednet.worker.session import (
     KeepAcknowledged,
     KeepHeader,
     KeepRecord,
+    KeepWithdrawn,
     Leave,
     LinkLost,
     ModelReceived,
@@ -253,6 +254,8 @@ class Worker:
             case KeepAcknowledged(number, sha256):
                 await asyncio.to_thread(record_log.keep_acknowledged, number, sha256)
                 _reached("acknowledged")
+            case KeepWithdrawn(number):
+                await asyncio.to_thread(record_log.keep_withdrawn, number)
             case KeepHeader(header):
                 await asyncio.to_thread(record_log.keep_header, header)
             case KeepRecord(shown):

@@ -16,6 +16,7 @@ from fednet.audit.own_chain import OwnChain, Shown
 from fednet.audit.record import read_header
 from fednet.config import TrainingSettings, WorkerConsent
 from fednet.errors import AuditError, BadInput, RemoteProtocolError
+from fednet.protocol import limits
 from fednet.protocol.messages import (
     Goodbye,
     Message,
@@ -32,6 +33,10 @@ from fednet.protocol.messages import (
 )
 
 NOTHING: Mapping[int, str] = MappingProxyType({})
+_OTHER_UPDATE = (
+    "Warning: round {}: the coordinator has update {:.12}... of this hospital, not {:.12}..., the one at hand. "
+    "That is right if an earlier process, whose disk was lost, sent it; else ask the centre"
+)
 
 
 class Stage(enum.Enum):
@@ -130,6 +135,13 @@ class KeepAcknowledged:
 
 
 @dataclass(frozen=True)
+class KeepWithdrawn:
+    """Remember that the coordinator has taken an acknowledgement back."""
+
+    round: int
+
+
+@dataclass(frozen=True)
 class KeepHeader:
     """Remember a header of the run's chain that lies between two records."""
 
@@ -181,6 +193,7 @@ Command = (
     | Train
     | SendUpdate
     | KeepAcknowledged
+    | KeepWithdrawn
     | KeepHeader
     | KeepRecord
     | ShowRound
@@ -200,6 +213,7 @@ class WorkerSession:
         self._chain = chain
         self._acknowledged = dict(acknowledged)
         self._unproven: RoundClosed | None = None  # waits for headers that lie between
+        self._between: list[bytes] = []  # these, until a record proves them
         self._model = model
         self._consent = consent
         self.stage = Stage.IDLE
@@ -298,12 +312,16 @@ class WorkerSession:
         is_own = accepted.round == self.round_number
         if is_own and self.stage is Stage.DELIVERED:
             return []  # said again, after a link broke
+        if not is_own and self._started is not None:
+            return []  # of a round that this worker has nothing to do with any more
         stops: list[Command] = [StopReceiving()] if is_own and self.stage is Stage.RECEIVING else []
         if is_own:
             self.stage = Stage.DELIVERED
         self._acknowledged[accepted.round] = accepted.sha256
-        notice = ShowNotice(f"round {accepted.round}: the update arrived and is stored")
-        return [*stops, KeepAcknowledged(accepted.round, accepted.sha256), notice]
+        kept = [*stops, KeepAcknowledged(accepted.round, accepted.sha256)]
+        if is_own and self._update is not None and accepted.sha256 != self._update.sha256:
+            kept.append(ShowNotice(_OTHER_UPDATE.format(accepted.round, accepted.sha256, self._update.sha256)))
+        return [*kept, ShowNotice(f"round {accepted.round}: the update arrived and is stored")]
 
     def _refused(self, refused: UpdateRefused) -> list[Command]:
         stops: list[Command] = []
@@ -313,21 +331,26 @@ class WorkerSession:
                 self._started, self.stage = None, Stage.IDLE
             else:
                 self.stage = Stage.DELIVERED
+        if refused.code == "withdrawn" and self._acknowledged.pop(refused.round, None) is not None:
+            stops.append(KeepWithdrawn(refused.round))
         return [*stops, ShowNotice(f"round {refused.round}: the update was not taken: {refused.reason}")]
 
     def _closed(self, closed: RoundClosed) -> list[Command]:
-        shown = _shown_in(closed)
+        shown, fields = _shown_in(closed), read_header(closed.header)
+        if fields["round"] != closed.round:
+            raise AuditError(f"round {closed.round}: the record that is shown is of round {fields['round']}")
         if self._chain.is_known(shown):
             return []
         after = self._chain.missing_after(shown)
         if after is not None:
+            self._chain.check_signature(shown)
             self._unproven = closed
             return [Send(RecordsWanted(after=after))]
         self._unproven = None
         entry = self._chain.take(shown, sent=self._acknowledged.get(closed.round))
-        if entry.get("selected", False) != (closed.verdict == "selected"):
-            raise AuditError(f"round {closed.round}: told was {closed.verdict!r}, which is not what the record says")
-        return [KeepRecord(shown), ShowRound(closed)]
+        _require_told(closed, entry, fields)
+        between, self._between = self._between, []
+        return [*(KeepHeader(header) for header in between), KeepRecord(shown), ShowRound(closed)]
 
     def _records(self, records: Records) -> list[Command]:
         waiting = self._unproven
@@ -340,7 +363,20 @@ class WorkerSession:
         if not headers:
             raise AuditError(f"round {waiting.round}: the coordinator does not show the records before it")
         self._chain.extend(headers)
-        return [*(KeepHeader(header) for header in headers), *self._closed(waiting)]
+        self._between += headers
+        return self._closed(waiting)
+
+
+def _require_told(closed: RoundClosed, entry: Mapping[str, Any], header: Mapping[str, Any]) -> None:
+    """Raise `AuditError` where the person is told something else than the record says."""
+    told = {"verdict": closed.verdict, "weight": closed.weight, "reason": closed.reason, "metrics": closed.metrics}
+    verdict = "absent" if not entry else "selected" if entry.get("selected") else "rejected"
+    recorded = {"verdict": verdict, "metrics": header.get("test", {})}
+    if entry:
+        recorded |= {"weight": entry.get("weight"), "reason": str(entry.get("reason"))[: limits.MAX_TEXT]}
+    for name, value in recorded.items():
+        if told[name] != value:
+            raise AuditError(f"round {closed.round}: told was {name} {told[name]!r}, the record says {value!r}")
 
 
 def _shown_in(closed: RoundClosed) -> Shown:

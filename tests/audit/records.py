@@ -13,6 +13,7 @@ from fednet.errors import AuditError
 from fednet.protocol.messages import RoundClosed
 
 RUN = "run"
+CLAIMS = {"selected": True, "samples": 7, "weight": 0.5, "reason": ""}
 
 
 def sign(header: bytes) -> bytes:
@@ -36,8 +37,7 @@ def record(
 ) -> SignedRecord:
     """Return a round's record; `updates`: worker -> digest of its update."""
     entries = tuple(
-        canonical({"worker": worker, "update_sha256": sha256, "selected": True, "samples": 7})
-        for worker, sha256 in sorted(updates.items())
+        canonical({"worker": worker, "update_sha256": sha256, **CLAIMS}) for worker, sha256 in sorted(updates.items())
     )
     header = make_header(
         run=run,

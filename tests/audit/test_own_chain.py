@@ -82,7 +82,8 @@ def test_another_hospitals_entry_is_not_taken_for_the_own() -> None:
         ({"signature": b"x"}, "signature"),
         ({"entry": RECORDS[1].entries[1].replace(b"7", b"8")}, "entry is not part of the signed record"),
         ({"path": b""}, "entry is not part"),
-        ({"entry": b"\xff"}, "cannot be read"),
+        ({"entry": b"\xff"}, "entry is no JSON"),
+        ({"entry": RECORDS[1].entries[1] + b" "}, "not in its canonical form"),
     ],
 )
 def test_what_was_tampered_with_is_named(changed: dict[str, Any], complaint: str) -> None:

@@ -25,7 +25,17 @@ def test_headers_of_hospitals_name_no_hospital() -> None:
     assert b"client" not in record.header
 
 
-@pytest.mark.parametrize("header", [b"\xff", b"[]", b"{}", b'{"format":"fednet-audit-2"}'])
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"\xff",
+        b"[]",
+        b"{}",
+        b'{"format":"fednet-audit-2"}',
+        b"[" * 8000,
+        '{"format":"x"}'.encode("utf-16"),
+    ],
+)
 def test_what_is_no_header_is_refused(header: bytes) -> None:
     with pytest.raises(AuditError, match="header"):
         read_header(header)
@@ -36,3 +46,11 @@ def test_a_header_without_a_field_names_it() -> None:
     del fields["entries_root"]
     with pytest.raises(AuditError, match="no usable entries_root"):
         read_header(canonical(fields))
+
+
+def test_a_header_has_one_form_and_a_round_that_can_be() -> None:
+    header = chain()[0].header
+    with pytest.raises(AuditError, match="not in its canonical form"):
+        read_header(header.replace(b":", b": "))
+    with pytest.raises(AuditError, match="no usable round"):
+        read_header(canonical(json.loads(header) | {"round": 2**70}))

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from fednet.commands.runs import _safe
+from fednet.errors import BadInput
 from fednet.simulate.attacks.tamper import tamper_named
+from fednet.storage.history import read_history, stopped_with
 from fednet.storage.store import RunStore
 from tests.commands.running import run
 from tests.federation import Federation, settings
@@ -106,3 +108,11 @@ def test_an_empty_folder_and_a_damaged_run_hide_nothing(tmp_path: Path, capsys: 
     ran = run(capsys, "runs", "list", "--runs", tmp_path)
     assert ran.code == 0
     assert "broken" in ran.err
+
+
+def test_a_start_that_failed_too_early_hides_no_other_run(tmp_path: Path) -> None:
+    """Found in review: it broke `runs list` and every later start."""
+    RunStore(tmp_path / "runs" / "never").close()
+    with pytest.raises(BadInput, match="never begun"):
+        read_history(tmp_path / "runs" / "never")
+    assert stopped_with(settings(), tmp_path / "runs") is None

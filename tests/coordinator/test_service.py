@@ -719,3 +719,16 @@ async def test_a_model_that_is_asked_for_when_its_update_is_here_is_not_sent(tmp
     first.cancel()
     await asyncio.gather(serving, first, return_exceptions=True)
     federation.store.close()
+
+
+async def test_a_run_that_parked_for_faulty_updates_goes_on_when_they_are_mended(tmp_path: Path) -> None:
+    """Found in review: the same durable updates were taken up again, and the run parked at once, for ever."""
+    changed = settings(workers=5, byzantine=1, quorum=5, rounds=1)
+    federation = Federation(tmp_path, run_settings=changed)
+    liars = [federation.worker(number, tamper=tamper_named("nan", seed=0)) for number in (4, 5)]
+    with pytest.raises(RunParked, match="client4, client5"):
+        await federation.run(*liars, *(federation.worker(number) for number in (1, 2, 3)))
+    assert "withdrawn" in [line["kind"] for line in federation.journal("client4").documents]
+    again = Federation(tmp_path, run_settings=changed)
+    await again.run(*(again.worker(number) for number in (1, 2, 3, 4, 5)))
+    assert [len(document["updates"]) for document in again.notes.documents] == [5]

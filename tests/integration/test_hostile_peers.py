@@ -18,7 +18,7 @@ import torch
 from fednet.bench.puppet import Puppet
 from fednet.commands import wiring
 from fednet.commands.processes import free_port
-from fednet.protocol.frames import ChunkHead, Kind, encode_chunk_head
+from fednet.protocol.frames import VERSION, ChunkHead, Kind, encode_chunk_head
 from fednet.protocol.messages import Goodbye, Message, UpdateRefused
 from fednet.security.contexts import worker_context
 from fednet.tensors import Manifest, bytes_of, empty_flat, pack, parameters_of
@@ -91,12 +91,12 @@ for _ in range(2000):
 
 
 def control(kind: Kind, document: bytes, *, announced: int | None = None) -> bytes:
-    return struct.pack("!2sBBII", b"FN", 1, kind, announced or len(document), 0) + document
+    return struct.pack("!2sBBII", b"FN", VERSION, kind, announced or len(document), 0) + document
 
 
 OVER_TLS = [
     control(Kind.HELLO, b"", announced=2**32 - 1),
-    struct.pack("!2sBBII", b"FN", 1, Kind.CHUNK, 20, 2**32 - 1),
+    struct.pack("!2sBBII", b"FN", VERSION, Kind.CHUNK, 20, 2**32 - 1),
     control(Kind.HELLO, b"\x91" * 60_000 + b"\x01"),
     control(Kind.HELLO, msgpack.packb({"software": {"a": {"b": {"c": {"d": {"e": {"f": {"g": {"h": 1}}}}}}}}})),
     chunk(1, 0),

@@ -104,7 +104,7 @@ def test_a_killed_worker_comes_back_and_the_run_goes_on(site: Path) -> None:
 
 def test_hostile_peers_are_dropped_by_name_while_a_round_goes_on(site: Path) -> None:
     port = free_port()
-    hostile = [b"GET / HTTP/1.1\r\n\r\n", bytes(5000), b"FN\x01\x01" + bytes(50), b""]
+    hostile = [b"GET / HTTP/1.1\r\n\r\n", bytes(5000), b"FN\x02\x01" + bytes(50), b""]
     with contextlib.ExitStack() as stack:
         coordinator = stack.enter_context(running(site, "siege", *start(site, port, "siege", "--rounds", 2)))
         wait_for(site, "siege", "listening on")

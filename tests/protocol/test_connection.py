@@ -207,7 +207,7 @@ def test_the_number_of_transfers_is_bounded() -> None:
 def test_any_bytes_give_messages_or_a_remote_protocol_error(data: bytes, step: int) -> None:
     coordinator, _ = joined()
     with contextlib.suppress(RemoteProtocolError):
-        feed(coordinator, b"FN\x01" + data, step)
+        feed(coordinator, b"FN\x02" + data, step)
 
 
 def test_a_transfer_that_the_peer_has_stopped_is_owed_no_more() -> None:

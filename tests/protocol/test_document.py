@@ -31,7 +31,7 @@ VALUES = {"selected", "rejected", "absent"}
 def decode(frame: bytes) -> tuple[int, Any]:
     """Decode a frame as PROTOCOL.md says."""
     magic, version, kind, head, bulk = struct.unpack(">2sBBII", frame[:12])
-    assert (magic, version) == (b"FN", 1)
+    assert (magic, version) == (b"FN", 2)
     assert len(frame) == 12 + head + bulk
     return kind, msgpack.unpackb(frame[12:])
 
@@ -61,6 +61,7 @@ def test_the_limits_are_the_documents() -> None:
         ("at least every quarter of the window", step_for(400) == 100),
         ("131,072 to 8,388,608", (limits.MIN_WINDOW_BYTES, limits.WINDOW_BYTES) == (2**17, 2**23)),
         ("At most 4 transfers", limits.MAX_TRANSFERS == 4),
+        ("`headers` list of bin, at most 5", limits.MAX_RECORDS == 5),
         ("no byte for 30 s", limits.DEAD_AFTER_S == 30),
         ("At most 8\nlevels of nesting, 64 entries", (limits.MAX_DEPTH, limits.MAX_ENTRIES) == (8, 64)),
     ):

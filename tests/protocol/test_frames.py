@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from fednet.errors import LocalProtocolError, RemoteProtocolError
 from fednet.protocol import frames, limits
-from fednet.protocol.frames import ChunkHead, Header, Kind
+from fednet.protocol.frames import VERSION, ChunkHead, Header, Kind
 
 
-def header(magic: bytes = b"FN", version: int = 1, kind: int = 13, head: int = 1, bulk: int = 0) -> bytes:
+def header(magic: bytes = b"FN", version: int = VERSION, kind: int = 13, head: int = 1, bulk: int = 0) -> bytes:
     return struct.pack("!2sBBII", magic, version, kind, head, bulk)
 
 

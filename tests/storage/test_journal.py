@@ -44,3 +44,15 @@ def test_a_journal_that_is_not_there_is_empty_or_an_error(tmp_path: Path) -> Non
         read_journal(tmp_path / "none")
     with pytest.raises(StorageError, match="cannot be read"):
         Journal(tmp_path)
+
+
+def test_two_processes_on_one_journal_lose_nothing(tmp_path: Path) -> None:
+    """Found in review: one that had stood still wrote over what the other had appended since."""
+    path = tmp_path / "log.jsonl"
+    first = Journal(path)
+    first.append({"n": 1})
+    second = Journal(path)
+    second.append({"n": 2})
+    with pytest.raises(StorageError, match="another process writes to it too"):
+        first.append({"n": 3})
+    assert [line["n"] for line in read_journal(path)] == [1, 2]

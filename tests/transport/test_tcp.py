@@ -14,6 +14,7 @@ import pytest
 
 from fednet.errors import BadInput, ConnectionLost, FednetError, RemoteProtocolError
 from fednet.protocol import limits
+from fednet.protocol.frames import VERSION
 from fednet.protocol.messages import Hello, Message, Welcome
 from fednet.security.authority import Authority
 from fednet.security.contexts import coordinator_context, enrolment_context, worker_context
@@ -85,7 +86,7 @@ async def test_a_worker_is_greeted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"GET / HTTP/1.1\r\n\r\n", bytes(1000), b"FN\x01\x01" + bytes(100), b"\x16\x03\x01\xff\xff" + bytes(64)]
+    "data", [b"GET / HTTP/1.1\r\n\r\n", bytes(1000), b"FN\x02\x01" + bytes(100), b"\x16\x03\x01\xff\xff" + bytes(64)]
 )
 async def test_a_peer_that_speaks_no_tls_is_dropped_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, data: bytes
@@ -124,9 +125,9 @@ async def test_a_peer_that_says_nothing_after_tls_is_dropped(
     [
         (b"garbage, but over TLS", "does not speak FedNet"),
         (struct.pack("!2sBBII", b"FN", 9, 1, 10, 0), "version 9"),
-        (struct.pack("!2sBBII", b"FN", 1, 1, 2**32 - 1, 0), "limit is 1 to 65536"),
-        (struct.pack("!2sBBII", b"FN", 1, 15, 20, 2**32 - 1), "limit is 1 to"),
-        (struct.pack("!2sBBII", b"FN", 1, 3, 1, 0) + b"\x80", "READY is not allowed"),
+        (struct.pack("!2sBBII", b"FN", VERSION, 1, 2**32 - 1, 0), "limit is 1 to 65536"),
+        (struct.pack("!2sBBII", b"FN", VERSION, 15, 20, 2**32 - 1), "limit is 1 to"),
+        (struct.pack("!2sBBII", b"FN", VERSION, 3, 1, 0) + b"\x80", "READY is not allowed"),
     ],
 )
 async def test_garbage_over_tls_is_dropped_and_logged_with_its_address(

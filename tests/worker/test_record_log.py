@@ -26,6 +26,13 @@ def test_the_next_process_knows_what_this_one_was_shown(tmp_path: Path) -> None:
     assert [line["kind"] for line in Journal(tmp_path / "log").documents] == ["acknowledged", "record", "header"]
 
 
+def test_what_was_withdrawn_is_no_longer_insisted_on(tmp_path: Path) -> None:
+    log = log_in(tmp_path / "log")
+    log.keep_acknowledged(1, digest("1"))
+    log.keep_withdrawn(1)
+    assert log.acknowledged == log_in(tmp_path / "log").acknowledged == {}
+
+
 def test_another_run_begins_anew_in_the_same_log(tmp_path: Path) -> None:
     log_in(tmp_path / "log").keep_record(shown(RECORDS[1], 0))
     other = log_in(tmp_path / "log", run="other")

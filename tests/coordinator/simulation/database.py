@@ -26,7 +26,8 @@ class Verdict:
     @cached_property
     def entry(self) -> bytes:
         """What the round's record says of it."""
-        return canonical({"worker": self.worker, "update_sha256": self.sha256, "selected": is_selected(self.sha256)})
+        claims = {"selected": is_selected(self.sha256), "weight": 0.0, "reason": ""}
+        return canonical({"worker": self.worker, "update_sha256": self.sha256, **claims})
 
 
 @dataclass(frozen=True)
