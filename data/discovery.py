@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.classes import EXPECTED_FOLDERS, class_of
-from data.images import SUFFIXES, files_of, subfolders
+from data.images import files_of, subfolders
+from data.scan_files import SUFFIXES
 from fednet.errors import DataError
 from fednet.storage.disk import storage_error
 

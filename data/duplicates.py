@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from data.images import Pixels
+from data.greys import Pixels
 
 THUMBNAIL = 32  # pixels, square
 NEAR = 0.995  # correlation above which two thumbnails are taken for the same image

@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image, UnidentifiedImageError
 
 from data.classes import CLASSES, EXPECTED_FOLDERS, class_of
+from data.greys import Pixels, square
+from data.scan_files import is_scan_file, read_slices
+from data.slices import MIDDLE
 from fednet.errors import DataError
 
-Pixels = npt.NDArray[np.uint8]
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 MAX_BAD_FRACTION = 0.01
-MAX_PIXELS = 2**26  # larger than any slice, smaller than a decompression bomb
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 def image_files(folder: Path) -> list[Path]:
     """Return the image files in `folder`, sorted by name."""
-    return [child for child in _children(folder) if child.suffix.lower() in SUFFIXES and not child.name.startswith(".")]
+    return [child for child in _children(folder) if is_scan_file(child)]
 
 
 def _children(folder: Path) -> list[Path]:
@@ -117,27 +115,14 @@ def decode_all(paths: Sequence[Path], image_size: int) -> list[Pixels | BadFile]
 def decode(path: Path, image_size: int, *, from_all_pixels: bool = False) -> Pixels | BadFile:
     """Return one file as grey uint8  # (image_size, image_size), antialiased, or why it cannot be read.
 
-    A large JPEG is decoded at a fraction of its size, more than twice as fast; `from_all_pixels` decodes it whole.
+    Of a volume it is the middle slice. A large JPEG is decoded at a fraction of its size, more than twice as fast;
+    `from_all_pixels` decodes it whole.
     """
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                return BadFile(path, f"{image.width} x {image.height} pixels, the limit is {MAX_PIXELS} in all")
-            if not from_all_pixels:
-                image.draft("L", (image_size, image_size))
-            resized = _grey(image).resize((image_size, image_size), Image.Resampling.BILINEAR)
-            return np.asarray(resized, dtype=np.uint8)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as exc:
-        return BadFile(path, str(exc).replace(str(path), path.name) or type(exc).__name__)
-
-
-def _grey(image: Image.Image) -> Image.Image:
-    """Return 8-bit grey; deeper scans from their darkest to their brightest value, which PIL would clip at 255."""
-    if not image.mode.startswith(("I", "F")):
-        return image.convert("L")
-    values = np.nan_to_num(np.asarray(image, dtype=np.float32))
-    values = values - values.min()
-    return Image.fromarray((values * (255 / max(float(values.max()), 1e-6))).astype(np.uint8))
+        (middle,) = read_slices(path, MIDDLE, size=None if from_all_pixels else image_size)
+        return square(middle.image, image_size)
+    except (DataError, OSError) as exc:
+        return BadFile(path, str(exc))
 
 
 def refuse_too_many(bad: Sequence[BadFile], total: int, max_bad_fraction: float) -> None:

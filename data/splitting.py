@@ -22,7 +22,8 @@ import numpy as np
 from data.classes import CLASSES, FOLDERS
 from data.discovery import ScanFile
 from data.duplicates import THUMBNAIL, Groups, group_twins
-from data.images import MAX_BAD_FRACTION, BadFile, Pixels, decode, refuse_too_many
+from data.greys import Pixels
+from data.images import MAX_BAD_FRACTION, BadFile, decode, refuse_too_many
 from data.partition import partition, stratified_share
 from fednet.errors import DataError
 from fednet.storage.atomic import write_json

@@ -6,9 +6,9 @@ import torch
 from torch.nn import functional
 from torchvision.transforms import v2
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's: what pretrained weights expect
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's: what pretrained weights expect
 
-_NORMALISE = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(_MEAN, _STD)])
+_NORMALISE = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
 
 MAX_ROTATION = 0.17  # radians, about 10 degrees
 MAX_SHIFT = 0.06  # of the image's width

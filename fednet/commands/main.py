@@ -19,6 +19,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("fednet.commands.demo", "The whole system on this machine in under two minutes."),
     "doctor": ("fednet.commands.doctor", "What stands between this hospital and its coordinator."),
     "evaluate": ("fednet.commands.evaluate", "Judge a saved model on a folder of scans."),
+    "export": ("fednet.commands.export", "Hand a saved model on: safetensors, ONNX, TorchScript."),
+    "predict": ("fednet.commands.predict", "What a saved model says of scans: pictures, DICOM, NIfTI."),
     "bench": ("fednet.commands.bench", "Measure this machine beside its own limit."),
     "runs": ("fednet.commands.runs", "Look at runs: list, show, export, verify."),
     "simulate": ("fednet.commands.simulate", "Attacks against aggregation rules, on one machine."),

@@ -133,7 +133,14 @@ class Door:
             token = self._token or self._loopback_token()
             if token is None:
                 raise self._no_token()
-            await self._enrol(token)
+            try:
+                await self._enrol(token)
+            except Refused as exc:
+                if (
+                    self._token is None and exc.code == "token-unknown"
+                ):  # left by a coordinator that died
+                    raise ConnectionLost("the coordinator on this machine has just been started again") from exc
+                raise
         return await self.reach()
 
     async def reach(self, *, begins: State = State.WAITING) -> Link:

@@ -3,10 +3,15 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from data.classes import FOLDERS
+from data.phantoms import phantom_set
 from tests.commands.running import run
+from tests.data.medical import write_dicom, write_nifti
 from tests.data.scans import write_kaggle
+from tests.models.saved import write_model
 
 
 def test_a_split_prints_its_table_and_leaves_record_and_picture(
@@ -97,3 +102,23 @@ def test_phantoms_are_the_same_for_the_same_seed(tmp_path: Path, capsys: pytest.
         documents.append((tmp_path / out / "split.json").read_bytes())
     assert documents[0] == documents[1]
     assert json.loads(documents[0])["arguments"]["dataset"] == "60 phantoms of 16 pixels"
+
+
+def test_scans_as_hospitals_store_them_are_split_and_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for place, (pixels, label) in enumerate(phantom_set(40, seed=4, size=32)):
+        folder = tmp_path / "set" / FOLDERS[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        if place % 2:
+            write_dicom(folder / f"scan{place}.dcm", pixels)
+        else:
+            write_nifti(folder / f"scan{place}.nii.gz", pixels[np.newaxis])
+    write_dicom(tmp_path / "set" / FOLDERS[0] / "twin.dcm", phantom_set(1, seed=4, size=32)[0][0])
+    choices = ["--clients", 2, "--test-from", "resplit", "--out", tmp_path / "out", "--json"]
+    ran = run(capsys, "split", tmp_path / "set", *choices)
+    assert ran.code == 0, ran.err
+    record = json.loads(ran.out)
+    assert record["near_duplicate_pairs"] == 1
+    assert sum(sum(counts) for counts in record["sites"].values()) == 40
+    model = write_model(tmp_path / "final.pth")
+    judged = run(capsys, "evaluate", "--model", model, "--data", tmp_path / "out" / "client1_data", "--json")
+    assert json.loads(judged.out)["images"] == sum(record["sites"]["client1_data"])

@@ -1,7 +1,14 @@
+from datetime import UTC, datetime
+from pathlib import Path
+
 import pytest
 
-from fednet.commands.worker import address_of
-from fednet.errors import BadInput
+from fednet.commands.worker import Door, address_of
+from fednet.config import WorkerName
+from fednet.errors import BadInput, ConnectionLost, Refused
+from fednet.security.authority import open_or_create_authority
+from fednet.security.loopback import LoopbackGrant, find_loopback_token
+from fednet.security.tokens import JoinToken
 
 
 @pytest.mark.parametrize(
@@ -24,3 +31,25 @@ def test_an_address_is_a_host_and_a_port(text: str | None, address: tuple[str, i
 def test_what_is_no_address_says_what_one_looks_like(text: str) -> None:
     with pytest.raises(BadInput, match="HOST or HOST:PORT"):
         address_of(text, None)
+
+
+async def test_a_token_that_a_dead_coordinator_left_is_no_reason_to_give_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by bench chaos: a worker read it just before the next coordinator had left its own."""
+    authority = open_or_create_authority(tmp_path, now=datetime.now(UTC))
+    grant = LoopbackGrant(tmp_path, port=7733, authority_der=authority.certificate_der)
+    grant.leave()
+    door = Door(tmp_path, WorkerName("client1"), "127.0.0.1", 7733, None)
+
+    async def refuse(token: JoinToken) -> None:
+        raise Refused("token-unknown", "join token is unknown to this coordinator")
+
+    monkeypatch.setattr(door, "_enrol", refuse)
+    with pytest.raises(ConnectionLost, match="has just been started again"):
+        await door.connect()
+    given = find_loopback_token(tmp_path, 7733)
+    asked = Door(tmp_path, WorkerName("client1"), "127.0.0.1", 7733, given)
+    monkeypatch.setattr(asked, "_enrol", refuse)
+    with pytest.raises(Refused):
+        await asked.connect()

@@ -1,7 +1,7 @@
 import numpy as np
 
 from data.duplicates import THUMBNAIL, group_twins
-from data.images import Pixels
+from data.greys import Pixels
 
 
 def thumbnail(seed: int) -> Pixels:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fednet.errors import ModelError
-from models.registry import build, names
+from models.registry import build, last_convolution, names
 
 
 @pytest.mark.parametrize("name", names())
@@ -19,6 +19,13 @@ def test_the_seed_decides_the_weights(name: str) -> None:
         torch.manual_seed(3)
         made.append(torch.cat([each.flatten() for each in build(name, classes=4).parameters()]))
     assert torch.equal(*made)
+
+
+@pytest.mark.parametrize("name", names())
+def test_no_convolution_comes_after_the_last(name: str) -> None:
+    model = build(name, classes=4)
+    convolutions = [each for each in model.modules() if isinstance(each, torch.nn.Conv2d)]
+    assert last_convolution(model, name) is convolutions[-1]
 
 
 def test_an_unknown_architecture_is_answered_with_those_there_are() -> None:
