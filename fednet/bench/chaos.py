@@ -200,7 +200,7 @@ def at_failpoint(site: ChaosSite, entry: Entry, *, name: str, victim: str, actio
         for hit in _HITS.get(name.split(".")[0], _ONCE_EACH)[:times]:
             running.start(victim, failpoint=f"{name}:{action}:{hit}")
             if not _await_end(site, running, victim):
-                return struck  # the run finished before that hit
+                return struck + (action == "stall")  # else the run finished before that hit, or in spite of it
             struck += 1
         running.start(victim)
         _finish(site, running)

@@ -136,9 +136,7 @@ class Door:
             try:
                 await self._enrol(token)
             except Refused as exc:
-                if (
-                    self._token is None and exc.code == "token-unknown"
-                ):  # left by a coordinator that died
+                if self._token is None and exc.code == "token-unknown":  # left by a coordinator that died
                     raise ConnectionLost("the coordinator on this machine has just been started again") from exc
                 raise
         return await self.reach()

@@ -120,14 +120,17 @@ class RunStore:
         except OSError as exc:
             raise storage_error(folder, exc) from exc
         self._lock = _lock(folder)
-        try:
-            self._database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute(f"PRAGMA synchronous={self.synchronous}")
-            self._migrate()
-        except sqlite3.Error as exc:
-            os.close(self._lock)
-            raise self._trouble(exc) from exc
+        with contextlib.ExitStack() as opened:
+            opened.callback(os.close, self._lock)
+            try:
+                self._database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+                opened.callback(self._database.close)
+                self._database.execute("PRAGMA journal_mode=WAL")
+                self._database.execute(f"PRAGMA synchronous={self.synchronous}")
+                self._migrate()
+            except sqlite3.Error as exc:
+                raise self._trouble(exc) from exc
+            opened.pop_all()
 
     def begin(self, run: RunId, settings: RunSettings, record: SignedRecord, *, manifest: str, software: str) -> None:
         """Record a new run, and the first record of its chain."""
@@ -411,9 +414,9 @@ def _begun_with(folder: Path) -> str | None:
     try:
         with reading(folder) as database:
             row = database.execute("SELECT settings FROM run").fetchone()
-    except sqlite3.OperationalError:
-        return None
     except sqlite3.DatabaseError as exc:
+        if "no such table" in str(exc):  # made, and never begun
+            return None
         raise StorageError(f"{path}: {exc}") from exc
     return None if row is None else str(row[0])
 
