@@ -19,6 +19,7 @@ from tests.integration.site import ROOT, RUN, cli, finish, join, make_site, runn
 
 pytestmark = pytest.mark.timeout(400)
 
+EPOCHS = 100  # some seconds of training: a worker says how far it is once a second
 LONGER_THAN_A_HEARTBEAT_S = limits.DEAD_AFTER_S + 3
 
 
@@ -31,7 +32,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(site: Path) -> list[str]:
     """The models of two rounds of which nothing came between."""
-    return models(finish(site, free_port(), "undisturbed", "--rounds", 2, "--local-epochs", 20))
+    return models(finish(site, free_port(), "undisturbed", "--rounds", 2, "--local-epochs", EPOCHS))
 
 
 def models(history: dict[str, Any]) -> list[str]:
@@ -71,7 +72,7 @@ def small_disk(folder: Path, *, mib: int) -> Iterator[None]:
 
 def test_a_disk_that_fills_up_within_a_round_loses_nothing(site: Path, undisturbed: list[str]) -> None:
     port, folder = free_port(), site / "runs" / "filled"
-    options = ["--rounds", 2, "--local-epochs", 20]
+    options = ["--rounds", 2, "--local-epochs", EPOCHS]
     with small_disk(folder, mib=24), contextlib.ExitStack() as stack:
         with running(site, "filled", *start(site, port, "filled", *options)) as coordinator:
             for number in (1, 2, 3):
@@ -93,7 +94,7 @@ def test_a_disk_that_fills_up_within_a_round_loses_nothing(site: Path, undisturb
 def test_processes_that_stand_still_for_longer_than_a_heartbeat_go_on(site: Path, undisturbed: list[str]) -> None:
     port = free_port()
     with contextlib.ExitStack() as stack:
-        options = ["--rounds", 2, "--local-epochs", 20, "--grace", 120]
+        options = ["--rounds", 2, "--local-epochs", EPOCHS, "--grace", 120]
         coordinator = stack.enter_context(running(site, "still", *start(site, port, "still", *options)))
         frozen = stack.enter_context(running(site, "still-1", *join(port, 1)))
         for number in (2, 3):
@@ -154,7 +155,7 @@ def running_in(host: str, folder: Path, name: str, *arguments: object) -> Iterat
 def test_a_link_between_two_hosts_that_is_cut_for_a_while_changes_no_bit(site: Path, undisturbed: list[str]) -> None:
     port = free_port()
     serve = ["coordinator", "start", "--port", port, "--run-dir", "runs/hosts", "--workers", 3, *RUN]
-    serve += ["--host", "10.77.0.1", "--rounds", 2, "--local-epochs", 20, "--grace", 120, "--certs", "centre-certs"]
+    serve += ["--host", "10.77.0.1", "--rounds", 2, "--local-epochs", EPOCHS, "--grace", 120, "--certs", "centre-certs"]
     with two_hosts() as (centre, hospital), contextlib.ExitStack() as stack:
         coordinator = stack.enter_context(running_in(centre, site, "hosts", *serve))
         wait_for(site, "hosts", "listening on")
