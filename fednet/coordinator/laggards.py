@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,20 +19,16 @@ def laggards(documents: Sequence[Mapping[str, Any]]) -> list[str]:
     Too slow: it missed the round, or delivered later than `FACTOR` times the median of the others. `documents` are the
     committed rounds, first to last. A worker is reported again only when it has been slow for another `ROUNDS` rounds.
     """
+    slow_for: Counter[str] = Counter()
+    still: set[str] | None = None
+    for document in reversed(documents):
+        slow = _slow_in(_times(document))
+        still = slow if still is None else still & slow
+        if not still:
+            break
+        slow_for.update(still)
     last = documents[-ROUNDS:]
-    if len(last) < ROUNDS:
-        return []
-    names = {name for document in last for name in _times(document)}
-    sentences = []
-    for name in sorted(names):
-        slow_for = 0
-        for document in reversed(documents):
-            if not _is_slow(name, _times(document)):
-                break
-            slow_for += 1
-        if slow_for and slow_for % ROUNDS == 0:
-            sentences.append(_sentence(name, last, slow_for))
-    return sentences
+    return [_sentence(name, last, count) for name, count in sorted(slow_for.items()) if count % ROUNDS == 0]
 
 
 def _times(document: Mapping[str, Any]) -> dict[str, float | None]:
@@ -39,13 +37,24 @@ def _times(document: Mapping[str, Any]) -> dict[str, float | None]:
     return found | dict.fromkeys(document.get("absent", ()))
 
 
-def _is_slow(name: str, times: Mapping[str, float | None]) -> bool:
-    if name not in times:
-        return False
-    own, others = times[name], [value for other, value in times.items() if other != name and value is not None]
-    if own is None:
-        return True
-    return bool(others) and own > max(LEAST_S, FACTOR * statistics.median(others))
+def _slow_in(times: Mapping[str, float | None]) -> set[str]:
+    """Return who missed the round or was too slow in it; sorted once, because a round may have thousands of workers."""
+    present = sorted(value for value in times.values() if value is not None)
+    return {
+        name
+        for name, own in times.items()
+        if own is None or (len(present) > 1 and own > max(LEAST_S, FACTOR * _median_without(own, present)))
+    }
+
+
+def _median_without(own: float, present: Sequence[float]) -> float:
+    """Return the median of the sorted numbers but for one that is `own`; there are two or more."""
+    place, count = bisect.bisect_left(present, own), len(present) - 1
+
+    def other(index: int) -> float:
+        return present[index if index < place else index + 1]
+
+    return (other((count - 1) // 2) + other(count // 2)) / 2
 
 
 def _sentence(name: str, last: Sequence[Mapping[str, Any]], slow_for: int) -> str:
