@@ -13,7 +13,7 @@ import signal
 import time
 from dataclasses import dataclass
 
-from fednet.errors import BadInput
+from fednet.errors import BadInput, StorageError
 
 VARIABLE = "FEDNET_FAILPOINT"
 _FORM = re.compile(r"([a-z.-]+):(die|fail|stall(?:=(\d+(?:\.\d+)?))?)(?::(\d+))?")
@@ -99,3 +99,11 @@ def reached(name: str) -> None:
         raise OSError(errno.EIO, f"{os.strerror(errno.EIO)}, injected at {name}")
     else:
         time.sleep(armed.stall_s)
+
+
+def reached_state(name: str) -> None:
+    """Pass a place that no file operation stands behind; a failure injected there is a `StorageError`."""
+    try:
+        reached(name)
+    except OSError as exc:
+        raise StorageError(str(exc)) from exc

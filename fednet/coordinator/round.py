@@ -262,13 +262,11 @@ class Rounds:
 
     def wake_at(self, *, now: float) -> float | None:
         """Return when time alone may change something, or None."""
-        if self.phase not in (Phase.WAITING, Phase.DISTRIBUTING, Phase.COLLECTING):
+        if self.phase not in (Phase.WAITING, Phase.DISTRIBUTING, Phase.COLLECTING, Phase.FINISHED):
             return None
         moments = [when + self._grace_s for when in self._lost.values()]
-        if self._deadline is not None:
-            moments += [self._deadline, self._deadline + self._settings.patience_s]
-        elif not self._is_fresh:
-            moments.append(self._phase_began + self._settings.patience_s)
+        if self.phase is not Phase.FINISHED:
+            moments += self._limits()
         return min((moment for moment in moments if moment > now), default=None)
 
     def refusal(self, worker: WorkerName, round_number: int) -> str | None:
@@ -403,6 +401,12 @@ class Rounds:
 
     def _expected(self, now: float) -> set[WorkerName]:
         return self.connected | {worker for worker, when in self._lost.items() if now < when + self._grace_s}
+
+    def _limits(self) -> list[float]:
+        """Return when the round, or the wait for workers, will have lasted for so long as it may."""
+        if self._deadline is not None:
+            return [self._deadline, self._deadline + self._settings.patience_s]
+        return [] if self._is_fresh else [self._phase_began + self._settings.patience_s]
 
     def _below_quorum(self, count: int, verb: str) -> str:
         return (

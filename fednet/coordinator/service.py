@@ -47,7 +47,7 @@ from fednet.coordinator.round import (
 )
 from fednet.coordinator.waiting import some, waiting_text
 from fednet.errors import AggregationError, FednetError, RunParked, StorageError, SyncFailed
-from fednet.failpoints import reached
+from fednet.failpoints import reached_state
 from fednet.protocol.messages import RoundClosed, RunStatus
 from fednet.reporting.reporter import RunReporter, WorkerView
 from fednet.storage.store import RunStore
@@ -60,7 +60,6 @@ GRACE_S = 60.0  # a worker whose link broke is awaited this long: a reboot or a 
 Result = TypeVar("Result")
 
 STATUS_EVERY_S = 1.0
-_SEE_OFF_POLL_S = 0.5
 _GIVE_BACK_EVERY = 30  # status lines: memory that connections have freed
 
 
@@ -216,7 +215,7 @@ class Coordinator:
                 names = some(sorted(absent), ", ")
                 self._reporter.notice(f"{self._farewell}; waiting up to {self._grace_s:.0f} s to tell {names}")
                 is_said = True
-            event = await self._next_event(await_s=_SEE_OFF_POLL_S)
+            event = await self._next_event()
             self._rounds.handle(event, now=self._desk.now())
             self._answer(event)
             if isinstance(event, WorkerJoined):
@@ -235,14 +234,14 @@ class Coordinator:
 
     async def _drive(self) -> None:
         self._report_waiting()
-        _reached("waiting")
+        reached_state("coordinator.waiting")
         while not self._rounds.is_over:
             event = await self._next_event()
             before = self._rounds.phase
             commands = self._rounds.handle(event, now=self._desk.now())
             self._answer(event)
             if self._rounds.phase is not before:
-                _reached(self._rounds.phase.name.lower())
+                reached_state(f"coordinator.{self._rounds.phase.name.lower()}")
             for command in commands:
                 await self._carry_out(command)
 
@@ -251,16 +250,15 @@ class Coordinator:
             case WorkerJoined(worker):
                 self._catch_up(worker)
             case UpdateStored(worker, number) if worker in self.reception.sessions:
-                _reached("update-durable")
+                reached_state("coordinator.update-durable")
                 self.reception.sessions[worker].update_stored(number)
-                _reached("acknowledged")
+                reached_state("coordinator.acknowledged")
 
-    async def _next_event(self, *, await_s: float | None = None) -> Event:
-        """Return what happens next, `TimePassed` after `await_s` or when the rounds want it."""
+    async def _next_event(self) -> Event:
         now = self._desk.now()
         wake_at = self._rounds.wake_at(now=now)
         try:
-            async with asyncio.timeout(await_s if wake_at is None else wake_at - now):
+            async with asyncio.timeout(None if wake_at is None else wake_at - now):
                 event = await self._desk.events.get()
         except TimeoutError:
             return TimePassed()
@@ -372,7 +370,7 @@ class Coordinator:
             self._record.commit, document, combined.model, self._timings, round_began=self._round_began
         )
         self._model = combined.model
-        _reached("committed")
+        reached_state("coordinator.committed")
         for worker, session in self.reception.sessions.items():
             session.link.send(self._closing(worker, document))
         self._desk.end_round()
@@ -442,13 +440,6 @@ def would_improve(document: dict[str, Any], worker: str) -> bool | None:
     """Return whether a round's validation loss is lower with this rejected worker's update; None: not tried."""
     tried = document.get("validation_with", {}).get(worker)
     return None if tried is None else bool(tried["loss"] < document["validation"]["loss"])
-
-
-def _reached(name: str) -> None:
-    try:
-        reached(f"coordinator.{name}")
-    except OSError as exc:
-        raise StorageError(str(exc)) from exc
 
 
 def _workers_of(document: dict[str, Any]) -> tuple[WorkerName, ...]:

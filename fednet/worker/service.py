@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 from fednet import __version__
 from fednet.compression.forms import FEATURES
 from fednet.config import RunSettings, TrainingSettings, WorkerConsent, run_settings_from
-from fednet.errors import ConnectionLost, FednetError, Refused, RemoteProtocolError, StorageError
-from fednet.failpoints import reached
+from fednet.errors import ConnectionLost, FednetError, Refused, RemoteProtocolError
+from fednet.failpoints import reached_state
 from fednet.protocol.messages import ChunksReceived, Goodbye, Hello, ModelWanted, Progress, Ready, RoundStarted, Welcome
 from fednet.reporting.reporter import WorkerReporter
 from fednet.tensors import bytes_of
@@ -227,7 +227,7 @@ class Worker:
             before = session.stage
             commands = session.handle(event)
             if session.stage is not before:
-                _reached(session.stage.name.lower())
+                reached_state(f"worker.{session.stage.name.lower()}")
             for command in commands:
                 if isinstance(command, SessionEnded):
                     return command
@@ -253,14 +253,14 @@ class Worker:
                 link.start_transfer(transfer, bytes_of(workshop.update), offset=offset, window=window)
             case KeepAcknowledged(number, sha256):
                 await asyncio.to_thread(record_log.keep_acknowledged, number, sha256)
-                _reached("acknowledged")
+                reached_state("worker.acknowledged")
             case KeepWithdrawn(number):
                 await asyncio.to_thread(record_log.keep_withdrawn, number)
             case KeepHeader(header):
                 await asyncio.to_thread(record_log.keep_header, header)
             case KeepRecord(shown):
                 await asyncio.to_thread(record_log.keep_record, shown)
-                _reached("record-kept")
+                reached_state("worker.record-kept")
             case ShowRound(closed):
                 self._reporter.round_closed(closed)
             case ShowNotice(text):
@@ -349,10 +349,3 @@ class Worker:
     async def _say_goodbye(self, code: str, reason: str) -> None:
         if self._link is not None:
             await asyncio.shield(self._link.close(code, reason))
-
-
-def _reached(name: str) -> None:
-    try:
-        reached(f"worker.{name}")
-    except OSError as exc:
-        raise StorageError(str(exc)) from exc

@@ -278,5 +278,6 @@ def test_a_run_whose_rounds_are_done_begins_finished() -> None:
     machine = rounds(first=3, known=(A,))
     assert machine.is_over
     assert machine.awaited(now=0.0) == {A}
+    assert machine.wake_at(now=0.0) == 10.0, "then it is awaited no more"
     assert play(machine, WorkerJoined(A)) == []
     assert machine.awaited(now=0.0) == frozenset()

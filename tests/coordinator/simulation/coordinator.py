@@ -41,8 +41,6 @@ from tests.coordinator.simulation.session import Session
 from tests.coordinator.simulation.updates import FIRST_MODEL, combined, digest_of, is_selected
 from tests.coordinator.simulation.witness import Witness, checkpoint_path
 
-_SEE_OFF_POLL_S = 10.0  # here nothing is gained by looking more often
-
 
 class Coordinator(Host):
     """One run, over as many processes as it takes; what `start` sets is a process's memory."""
@@ -205,7 +203,7 @@ class Coordinator(Host):
     def see_off(self) -> Job[None]:
         """Tell workers whose links broke lately that the run is over."""
         while self.sees_off():
-            event = yield from self._next_event(await_s=_SEE_OFF_POLL_S)
+            event = yield from self._next_event()
             self.rounds.handle(event, now=self.world.now)
             self._answer(event)
             if isinstance(event, WorkerJoined):
@@ -233,14 +231,14 @@ class Coordinator(Host):
                 self.world.say(self.name, "does", command)
                 yield from self._carry_out(command)
 
-    def _next_event(self, *, await_s: float = math.inf) -> Job[Event]:
+    def _next_event(self) -> Job[Event]:
         now = self.world.now
         wake_at = self.rounds.wake_at(now=now)
         if self.world.strikes(0.02):
             wake_at = now  # a timer may be early
         events = self.desk.events
         if not events:
-            yield from events.wait(self._driver, now + await_s if wake_at is None else wake_at)
+            yield from events.wait(self._driver, math.inf if wake_at is None else wake_at)
         event = events.popleft() if events else TimePassed()
         self.world.say(self.name, "takes", event)
         return event  # type: ignore[return-value]
