@@ -135,6 +135,10 @@ class RunSettings:
         ]
 
 
+RESUMABLE = frozenset({"rounds", "reputation_window", "quarantine"})
+"""Settings that may change when a run goes on: more rounds; whom the operator shuts out, or lets in again."""
+
+
 def run_settings_from(stored: dict[str, Any]) -> RunSettings:
     """Rebuild settings from `RunSettings.to_dict()`; raises `BadInput` when a key is missing, unknown or invalid."""
     try:

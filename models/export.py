@@ -18,8 +18,7 @@ from torch import nn
 
 from data.transforms import MEAN, STD, normalised
 from fednet.errors import FednetError
-from models.checkpoint import Checkpoint, load_state
-from models.registry import build
+from models.checkpoint import Checkpoint
 
 MAX_DIFFERENCE = 1e-4  # between logits of the model and of what was exported
 _CHECKED_BATCHES = (1, 7)  # images; two sizes, for a batch size must not be frozen into the file
@@ -99,9 +98,7 @@ def _write_safetensors(model: nn.Module, saved: Checkpoint) -> bytes:
 def _read_safetensors(content: bytes, saved: Checkpoint) -> _Network:
     from safetensors.torch import load
 
-    model = build(saved.facts.model, classes=len(saved.facts.classes))
-    load_state(model, load(content), what="exported weights")
-    return model.eval()
+    return Checkpoint(load(content), saved.facts).build().eval()
 
 
 def _write_onnx(model: nn.Module, saved: Checkpoint) -> bytes:

@@ -28,13 +28,11 @@ from fednet.audit.record import (
     read_header,
     settings_digest,
 )
-from fednet.config import run_settings_from
+from fednet.config import RESUMABLE, run_settings_from
 from fednet.errors import AuditError, BadInput
 
 Fields = dict[str, Any]
 
-_RESUMABLE = frozenset({"rounds", "reputation_window", "quarantine"})
-"""Settings that `--resume` may change; the next round's record signs them."""
 _UPDATE_COLUMNS = ("sha256", "samples", "fingerprint", "fate", "reason")
 
 
@@ -258,7 +256,7 @@ def _changed_since(rows: RunRows, last: CheckedRecord, index: _Index) -> bool:
 def _could_be_resumed(found: Fields, before: Fields) -> bool:
     if _recipe_of(found) is None:
         return False
-    return all(name in _RESUMABLE or found.get(name) == before.get(name) for name in found.keys() | before.keys())
+    return all(name in RESUMABLE or found.get(name) == before.get(name) for name in found.keys() | before.keys())
 
 
 # A record and its round

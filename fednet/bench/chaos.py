@@ -46,30 +46,22 @@ class ChaosFailed(FednetError):
 
 @dataclass(frozen=True, kw_only=True)
 class ChaosSite:
-    """What the processes need: `data` holds client1_data ... and server_data."""
+    """A run's folder, and what follows `cli.py` to start each of its processes, for the first time and again."""
 
     folder: Path
-    data: Path
-    certs: Path
-    workers: int
-    port: int
-    options: Sequence[str]  # of the coordinator
+    coordinator: Sequence[str]
+    workers: Sequence[Sequence[str]]  # of client1, client2, ...
+    saves: Sequence[Path]  # where each keeps its own model
 
-    def coordinator(self) -> list[str]:
-        """Return the arguments of the coordinator's first start."""
-        serve = ["coordinator", "start", "--data", str(self.data / "server_data"), "--port", str(self.port)]
-        serve += ["--certs", str(self.certs), "--run-dir", str(self.folder / "run"), "--workers", str(self.workers)]
-        return [*serve, *self.options]
+    @property
+    def run(self) -> Path:
+        """The run's folder."""
+        return self.folder / "run"
 
-    def worker(self, number: int) -> list[str]:
-        """Return a worker's arguments."""
-        join = ["worker", "join", "--data", str(self.data / f"client{number}_data"), "--id", str(number)]
-        join += ["--coordinator", f"127.0.0.1:{self.port}", "--save", str(self.save(number))]
-        return [*join, "--certs", str(self.certs), "--num-threads", "1"]
-
-    def save(self, number: int) -> Path:
-        """Return where a worker keeps its own model."""
-        return self.folder / f"client_{number}.pth"
+    @property
+    def names(self) -> list[str]:
+        """The workers' names."""
+        return [f"client{number}" for number in range(1, len(self.workers) + 1)]
 
 
 class Processes:
@@ -80,20 +72,15 @@ class Processes:
         self._entry = entry
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(_PRELOADED)
-        self.names = [COORDINATOR, *(f"client{number}" for number in range(1, site.workers + 1))]
+        self.names = [COORDINATOR, *site.names]
         self._alive: dict[str, ForkServerProcess] = {}
 
     def start(self, name: str, *, failpoint: str = "") -> None:
         """Start what is not running."""
         site = self._site
-        if name == COORDINATOR:
-            arguments = site.coordinator()
-            has_begun = rounds_done(site.folder / "run") is not None
-            arguments += ["--resume"] if has_begun else []
-        else:
-            arguments = site.worker(self.names.index(name))
+        arguments = site.coordinator if name == COORDINATOR else site.workers[site.names.index(name)]
         log = site.folder / f"{name}.log"
-        process = self._context.Process(target=_be, args=(self._entry, arguments, log, failpoint), daemon=True)
+        process = self._context.Process(target=_be, args=(self._entry, list(arguments), log, failpoint), daemon=True)
         process.start()
         self._alive[name] = process
 
@@ -224,7 +211,7 @@ def _await_end(site: ChaosSite, running: Processes, victim: str) -> bool:
 
 def _await_round(site: ChaosSite, running: Processes, *, at_least: int) -> None:
     deadline = time.monotonic() + _WITHIN_S
-    while (rounds_done(site.folder / "run") or 0) < at_least:
+    while (rounds_done(site.run) or 0) < at_least:
         _require_sane(site, running)
         if time.monotonic() > deadline:
             raise ChaosFailed(f"round {at_least} was not committed within {_WITHIN_S:.0f} s: see {site.folder}")
@@ -273,16 +260,15 @@ def complaints(site: ChaosSite, *, may_miss: str = "") -> list[str]:
 
     `may_miss`: a worker that told the coordinator that it fails, so that nobody waited for it.
     """
-    with reading(site.folder / "run") as database:
+    with reading(site.run) as database:
         documents = [json.loads(text) for (text,) in database.execute("SELECT document FROM rounds ORDER BY round")]
-    wanted = [f"client{number}" for number in range(1, site.workers + 1)]
     found = []
     for document in documents:
         counted = [update["worker"] for update in document["updates"]]
-        if counted not in (wanted, [name for name in wanted if name != may_miss]):
+        if counted not in (site.names, [name for name in site.names if name != may_miss]):
             found.append(f"round {document['round']} counted {', '.join(counted)}")
-    for number in range(1, site.workers + 1):
-        found += _unkept_promises(f"client{number}", site.save(number), documents)
+    for name, save in zip(site.names, site.saves, strict=True):
+        found += _unkept_promises(name, save, documents)
     return found
 
 

@@ -86,7 +86,7 @@ def _random_kills(folder: Path, *, kills: int, rounds: int, seed: int) -> dict[s
         "reference": reference,
         "ratio": ours / reference,
         "rounds": rounds,
-        "identical": models_of(calm.folder / "run") == models_of(wild.folder / "run"),
+        "identical": models_of(calm.run) == models_of(wild.run),
         "complaints": complaints(wild),
     }
 
@@ -98,7 +98,7 @@ def _at_failpoints(folder: Path, *, times: int, action: str, only: str) -> list[
 
     calm = _site(folder, "calm-short", rounds=_FAILPOINT_ROUNDS)
     undisturbed(calm, main)
-    expected = models_of(calm.folder / "run")
+    expected = models_of(calm.run)
     places = [(COORDINATOR, name) for name in (*OF_COORDINATOR, *OF_FILES) if name not in NOT_OF_COORDINATOR]
     places += [("client1", name) for name in (*OF_WORKER, *OF_FILES) if name not in NOT_OF_WORKER]
     found = []
@@ -114,7 +114,7 @@ def _at_failpoints(folder: Path, *, times: int, action: str, only: str) -> list[
                 "victim": victim,
                 "action": action,
                 "struck": struck,
-                "identical": leaves or models_of(site.folder / "run") == expected,
+                "identical": leaves or models_of(site.run) == expected,
                 "complaints": complaints(site, may_miss=victim if leaves else ""),
             }
         )
@@ -131,15 +131,21 @@ def _failpoint_line(found: dict[str, Any]) -> str:
 
 def _site(folder: Path, name: str, *, rounds: int) -> ChaosSite:
     from fednet.bench.chaos import ChaosSite
-    from fednet.commands.processes import free_port
+    from fednet.commands.processes import coordinator_arguments, free_port, worker_arguments
 
+    own, data, port = folder / name, folder / "data", free_port()
+    certs, options = own / "certs", (*_OPTIONS, *_PATIENT, "--rounds", str(rounds), "--resume-if-any")
+    saves = [own / f"client_{number}.pth" for number in range(1, _WORKERS + 1)]
     return ChaosSite(
-        folder=folder / name,
-        data=folder / "data",
-        certs=folder / name / "certs",
-        workers=_WORKERS,
-        port=free_port(),
-        options=(*_OPTIONS, *_PATIENT, "--rounds", str(rounds)),
+        folder=own,
+        coordinator=coordinator_arguments(
+            own / "run", data=data, certs=certs, port=port, workers=_WORKERS, options=options
+        ),
+        workers=[
+            worker_arguments(number, data=data, certs=certs, port=port, save=save, options=("--num-threads", "1"))
+            for number, save in enumerate(saves, start=1)
+        ],
+        saves=saves,
     )
 
 

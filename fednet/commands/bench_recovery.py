@@ -58,21 +58,21 @@ def _measure(folder: Path, workers: int, model: str) -> dict[str, Any]:
     from data.phantoms import write_phantoms
     from data.splitting import SplitSettings
     from fednet.commands.demo import split_into
-    from fednet.commands.processes import free_port, started
+    from fednet.commands.processes import coordinator_arguments, free_port, started, worker_arguments
 
     write_phantoms(folder / "phantoms", training=160 * workers, testing=32, seed=0, size=64)
     split_into(folder / "data", folder / "phantoms", SplitSettings(clients=workers))
     run, port = folder / "run", free_port()
-    serve = ["coordinator", "start", "--data", str(folder / "data" / "server_data"), "--port", str(port)]
-    serve += ["--certs", str(folder / "certs"), "--run-dir", str(run), "--workers", str(workers), "--model", model]
-    serve += ["--rounds", "1", "--image-size", "64", "--pretrained", "no", "--batch-size", "16"]
+    data, certs = folder / "data", folder / "certs"
+    options = ["--model", model, "--rounds", "1", "--image-size", "64", "--pretrained", "no", "--batch-size", "16"]
+    serve = coordinator_arguments(run, data=data, certs=certs, port=port, workers=workers, options=options)
     saves = [folder / f"client_{number}.pth" for number in range(1, workers + 1)]
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(started(serve, log=folder / "first.log"))
         for number, save in enumerate(saves, start=1):
-            join = ["worker", "join", "--data", str(folder / "data" / f"client{number}_data"), "--id", str(number)]
-            join += ["--coordinator", f"127.0.0.1:{port}", "--certs", str(folder / "certs"), "--save", str(save)]
-            join += ["--num-threads", "1"]
+            join = worker_arguments(
+                number, data=data, certs=certs, port=port, save=save, options=("--num-threads", "1")
+            )
             stack.enter_context(started(join, log=folder / f"client{number}.log"))
         watch = _Trainings(saves)
         _wait(lambda: _durable(run) >= 1, watch, "the first update to become durable")

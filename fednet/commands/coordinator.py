@@ -152,16 +152,16 @@ def start(
     from fednet.coordinator.record import Retention
     from fednet.reporting.console import RunConsole
     from fednet.reporting.log_lines import LogReporter
-    from fednet.storage.store import has_run, settings_in
+    from fednet.storage.store import settings_in
 
     start_logging(level=log_level, form=log_format, verbose=verbose)
     if run_dir is None and (resume or resume_if_any):
         raise BadInput("--resume", found="no --run-dir", expected="the folder of the run to continue")
-    if run_dir is not None and not resume:
-        resume = has_run(run_dir) and (resume_if_any or _offers_to_resume(run_dir))
+    begun = settings_in(run_dir) if run_dir is not None else None
+    if begun is not None and run_dir is not None and not resume:
+        resume = resume_if_any or _offers_to_resume(run_dir)
     if aggregator == "auto":
-        begun = settings_in(run_dir) if resume and run_dir is not None else None
-        aggregator, pre = (begun.aggregator, begun.pre) if begun else automatic_recipe(data, pre)
+        aggregator, pre = (begun.aggregator, begun.pre) if resume and begun else automatic_recipe(data, pre)
     recipe = recipe_named(aggregator, pre)
     form_named(compress, option="--compress")
     form_named(compress_model, option="--compress-model", may_round=False)

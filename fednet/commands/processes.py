@@ -41,19 +41,42 @@ def run_federation(
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     threads = str(max(1, (os.cpu_count() or 1) // workers))
-    serve = ["coordinator", "start", "--data", str(data / "server_data"), "--port", str(port), "--certs", str(certs)]
-    serve += ["--run-dir", str(folder), "--workers", str(workers), *coordinator_options]
+    serve = coordinator_arguments(
+        folder, data=data, certs=certs, port=port, workers=workers, options=coordinator_options
+    )
     with contextlib.ExitStack() as stack:
         log = None if shows_coordinator else folder / "coordinator.log"
         coordinator = stack.enter_context(started(serve, log=log, program=program))
         processes = {}
         for number in range(1, workers + 1):
-            join = ["worker", "join", "--data", str(data / f"client{number}_data"), "--id", str(number)]
-            join += ["--coordinator", f"127.0.0.1:{port}", "--save", str(folder / f"client_{number}.pth")]
-            join += ["--num-threads", threads, "--certs", str(certs), *worker_options.get(number, ())]
+            join = worker_arguments(
+                number,
+                data=data,
+                certs=certs,
+                port=port,
+                save=folder / f"client_{number}.pth",
+                options=("--num-threads", threads, *worker_options.get(number, ())),
+            )
             log = folder / f"client{number}.log"
             processes[log] = stack.enter_context(started(join, log=log, program=program))
         _wait(coordinator, processes, folder)
+
+
+def coordinator_arguments(
+    run: Path, *, data: Path, certs: Path, port: int, workers: int, options: Sequence[str]
+) -> list[str]:
+    """Return what follows `cli.py` to serve the run in the folder `run`; `data` holds server_data."""
+    serve = ["coordinator", "start", "--data", str(data / "server_data"), "--port", str(port), "--certs", str(certs)]
+    return [*serve, "--run-dir", str(run), "--workers", str(workers), *options]
+
+
+def worker_arguments(
+    number: int, *, data: Path, certs: Path, port: int, save: Path, options: Sequence[str]
+) -> list[str]:
+    """Return what follows `cli.py` to be a worker of a coordinator here; `data` holds client1_data ..."""
+    join = ["worker", "join", "--data", str(data / f"client{number}_data"), "--id", str(number)]
+    join += ["--coordinator", f"127.0.0.1:{port}", "--save", str(save), "--certs", str(certs)]
+    return [*join, *options]
 
 
 @contextlib.contextmanager

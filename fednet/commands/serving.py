@@ -13,10 +13,10 @@ import torch
 
 from fednet.aggregation.team import Team
 from fednet.commands import wiring
-from fednet.config import RunId, RunSettings
+from fednet.config import RESUMABLE, RunId, RunSettings
 from fednet.coordinator.aggregator import TrustIn, help_aggregate
 from fednet.coordinator.crew import dismiss, join_team
-from fednet.coordinator.record import Retention, RunRecord, checkpoint_name
+from fednet.coordinator.record import Retention, RunRecord
 from fednet.coordinator.service import Coordinator, Judge
 from fednet.errors import BadInput
 from fednet.reporting.reporter import RunReporter
@@ -28,7 +28,7 @@ from fednet.security.loopback import LoopbackGrant
 from fednet.security.signing import RecordSigner
 from fednet.security.tokens import TokenLedger
 from fednet.storage.seal import break_seal, seal_run
-from fednet.storage.store import RunStore, has_run
+from fednet.storage.store import RunStore, checkpoint_name, has_run
 from fednet.storage.sweep import sweep
 from fednet.tensors import Manifest, digest_of, pack
 from fednet.transport.admission import Admission
@@ -218,15 +218,7 @@ async def _serve(
 
 def _run_to_resume(store: RunStore, settings: RunSettings) -> RunId:
     run, before, _ = store.run()
-    # more rounds may be asked for, and an operator may shut somebody out, or let him in again
-    differences = settings.differences(
-        replace(
-            before,
-            rounds=settings.rounds,
-            reputation_window=settings.reputation_window,
-            quarantine=settings.quarantine,
-        )
-    )
+    differences = settings.differences(replace(before, **{name: getattr(settings, name) for name in RESUMABLE}))
     if differences:
         raise BadInput(f"--resume of {store.folder}", found="; ".join(differences), expected="the run's own settings")
     return run

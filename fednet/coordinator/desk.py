@@ -24,6 +24,7 @@ from fednet.storage.spool import (
     DECODED,
     SpoolFile,
     digest_of_file,
+    keep_only,
     read_spooled,
     require_room,
     spool_folder,
@@ -47,16 +48,10 @@ class ModelOffer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeliveredUpdate:
-    """What is known of a durable update."""
+class DeliveredUpdate(StoredUpdate):
+    """A durable update, and where its flat buffer lies."""
 
-    path: Path  # of its flat buffer
-    sha256: str  # as it travelled
-    samples: int
-    train_s: float
-    loss: float
-    arrived_s: float  # after the round began
-    fingerprint: str  # SHA-256 of the worker's certificate, hex
+    path: Path
 
 
 @dataclass
@@ -133,15 +128,7 @@ class Desk:
                 )
                 self._store.update_lost(under_way.round, update.worker)
                 continue
-            found[update.worker] = DeliveredUpdate(
-                path=flat,
-                sha256=update.sha256,
-                samples=update.samples,
-                train_s=update.train_s,
-                loss=update.loss,
-                arrived_s=update.arrived_s,
-                fingerprint=update.fingerprint,
-            )
+            found[update.worker] = DeliveredUpdate(**vars(update), path=flat)
         return found
 
     def _flat(self, path: Path, update: StoredUpdate) -> Path:
@@ -166,14 +153,12 @@ class Desk:
         """Leave a committed round: what is on disk of its updates has done its part."""
         assert self.offer is not None, "a round that ends has been offered"
         folder = spool_folder(self._store.folder, self.offer.round)
-        kept = {f"{worker}.update" for worker in self.delivered}
+        kept = set(self.delivered) if self._keeps_updates else set()
         self.leave_round()
-        if not self._keeps_updates:
+        if self._keeps_updates:
+            keep_only(folder, kept)
+        else:
             disk.remove_folder(folder)
-            return
-        for path in folder.iterdir():
-            if path.name not in kept:
-                disk.unlink(path)
 
     def incoming(self, worker: WorkerName, offered: UpdateOffered, *, fingerprint: str) -> IncomingUpdate:
         """Return the place of an offered update; the same update goes on where an earlier connection stopped.
@@ -249,15 +234,7 @@ class Desk:
         if not self._is_wanted(worker, incoming):
             return  # the round closed while the disk was busy
         self._incoming.pop(worker).file.close()
-        self.delivered[worker] = DeliveredUpdate(
-            path=path,
-            sha256=stored.sha256,
-            samples=stored.samples,
-            train_s=stored.train_s,
-            loss=stored.loss,
-            arrived_s=stored.arrived_s,
-            fingerprint=stored.fingerprint,
-        )
+        self.delivered[worker] = DeliveredUpdate(**vars(stored), path=path)
         self.events.put_nowait(UpdateStored(worker, offered.round))
 
     async def _on_disk(self, incoming: IncomingUpdate) -> Path:

@@ -16,7 +16,7 @@ from fednet.audit.verification import Verified, settings_sha256
 from fednet.config import RunSettings, run_settings_from
 from fednet.coordinator.conclusions import Document, best_of, history_of
 from fednet.errors import BadInput
-from fednet.storage.sweep import FIRST_CHECKPOINT
+from fednet.storage.store import checkpoint_name
 
 BEST, FINAL, HISTORY = "best.pth", "final.pth", "history.json"
 CHECKPOINTS = "checkpoints"
@@ -39,7 +39,7 @@ def expected_models(
     kept = {
         row.round: f"{CHECKPOINTS}/{row.checkpoint}" for row in rows if row.checkpoint and _is_file_name(row.checkpoint)
     }
-    kept[0] = f"{CHECKPOINTS}/{FIRST_CHECKPOINT}"
+    kept[0] = f"{CHECKPOINTS}/{checkpoint_name(0)}"
     expected: dict[str, Sequence[RoundsModel]] = {
         kept[number]: [model] for number, model in signed.items() if number in kept
     }

@@ -28,7 +28,7 @@ from fednet.config import RunId, RunSettings, WorkerName
 from fednet.coordinator.conclusions import best_of, history_of, quarantined_after, suspects_after
 from fednet.storage import disk
 from fednet.storage.atomic import publish, write_json
-from fednet.storage.store import CommittedRound, RunStore
+from fednet.storage.store import CommittedRound, RunStore, checkpoint_name
 from fednet.tensors import digest_of
 
 SaveModel = Callable[[Path, torch.Tensor, dict[str, Any]], None]
@@ -91,15 +91,18 @@ class RunRecord:
     def begin(self, model: torch.Tensor, *, manifest: str) -> None:
         """Make the run exist, with the model (uint8 flat) that it starts from as checkpoint 0."""
         self._save(self._folder / "checkpoints" / checkpoint_name(0), model, {"round": 0, "run": self._run})
-        first = self._signed(0, digest_of(model), digest_of(model), document={}, facts={"manifest": manifest})
+        digest = digest_of(model)
+        first = self._signed(0, digest, digest, document={}, facts={"manifest": manifest})
         software = f"fednet {self._software['fednet']}"
         self._store.begin(self._run, self._settings, first, manifest=manifest, software=software)
         self._show(first)
 
     def resume(self, model: torch.Tensor) -> None:
         """Go on with a run under these settings; one from before there were chains gets the beginning of one."""
-        number, digest = len(self._rounds), digest_of(model)
-        first = None if self._chain_end else self._signed(number, digest, digest, document={}, facts={})
+        first = None
+        if self._chain_end is None:
+            digest = digest_of(model)
+            first = self._signed(len(self._rounds), digest, digest, document={}, facts={})
         self._store.resume(self._settings, first)
         self._show(self._chain_end or first)
 
@@ -233,8 +236,3 @@ class RunRecord:
                 self._rounds[index] = CommittedRound(
                     round=each.round, checkpoint="", model_sha256=each.model_sha256, document=each.document
                 )
-
-
-def checkpoint_name(number: int) -> str:
-    """Return the file name of a round's checkpoint."""
-    return f"round-{number:04d}.pth"

@@ -19,9 +19,9 @@ from fednet.config import RunSettings, WorkerName
 from fednet.coordinator.aggregator import TrustIn, combine_updates
 from fednet.coordinator.conclusions import Document, quarantined_after
 from fednet.coordinator.desk import DeliveredUpdate, write_decoded
-from fednet.coordinator.record import checkpoint_name
 from fednet.errors import AggregationError, ModelError, RemoteProtocolError, StorageError
 from fednet.storage.spool import spool_path
+from fednet.storage.store import checkpoint_name
 from fednet.tensors import Manifest, digest_of
 
 LoadModel = Callable[[Path], torch.Tensor]
@@ -108,16 +108,20 @@ class Replay:
         form = form_named(self.settings.compress, option="compress")
         updates = {}
         for each in document["updates"]:
-            path = spool_path(self.folder, number, each["worker"])
+            name = WorkerName(each["worker"])
+            path = spool_path(self.folder, number, name)
             if not path.is_file():
                 raise _NotKept("its updates were not kept")
+            nbytes = path.stat().st_size
             if form != PLAIN:
                 target = scratch / path.name
-                write_decoded(path, target, nbytes=path.stat().st_size, form=form, manifest=self.manifest)
+                write_decoded(path, target, nbytes=nbytes, form=form, manifest=self.manifest)
                 path = target
-            updates[WorkerName(each["worker"])] = DeliveredUpdate(
+            updates[name] = DeliveredUpdate(
+                worker=name,
                 path=path,
                 sha256=each["sha256"],
+                nbytes=nbytes,
                 samples=each["samples"],
                 train_s=each["train_s"],
                 loss=each["loss"],

@@ -13,7 +13,7 @@ from typing import Any
 
 from fednet.config import RunSettings, run_settings_from
 from fednet.errors import BadInput, FednetError, StorageError
-from fednet.storage.store import is_held, reading
+from fednet.storage.store import is_held, reading, settings_in
 
 
 class Standing(enum.Enum):
@@ -87,9 +87,9 @@ def stopped_with(settings: RunSettings, runs: Path) -> RunHistory | None:
     found = []
     for folder in runs_under(runs):
         with contextlib.suppress(FednetError):
-            found.append(read_history(folder))
-    same = [each for each in found if each.settings == settings]
-    last = max(same, key=lambda each: each.begun, default=None)
+            if settings_in(folder) == settings:  # before all its rounds are read
+                found.append(read_history(folder))
+    last = max(found, key=lambda each: each.begun, default=None)
     return last if last is not None and last.standing is Standing.STOPPED else None
 
 

@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -179,6 +179,14 @@ def spool_folder(run: Path, round_number: int) -> Path:
 def spool_path(run: Path, round_number: int, worker: str) -> Path:
     """Return where a worker's update of a round lies, as it travelled."""
     return spool_folder(run, round_number) / f"{worker}.update"
+
+
+def keep_only(folder: Path, workers: Collection[str]) -> None:
+    """Remove everything from a round's folder but these workers' updates as they travelled; none is no error."""
+    names = {f"{worker}.update" for worker in workers}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.name not in names:
+            disk.unlink(path)
 
 
 def digest_of_file(path: Path) -> str:

@@ -103,6 +103,11 @@ class RoundUnderWay:
     updates: tuple[StoredUpdate, ...]
 
 
+def checkpoint_name(number: int) -> str:
+    """Return the file name of a round's checkpoint; 0: the model that a run starts from."""
+    return f"round-{number:04d}.pth"
+
+
 class RunStore:
     """Everything a run must remember, in `FOLDER/run.sqlite`; held by one coordinator at a time.
 

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from pathlib import Path
-
 from fednet.storage import disk
 from fednet.storage.atomic import sweep_temporary
-from fednet.storage.spool import spool_folder
-from fednet.storage.store import RunStore
-
-FIRST_CHECKPOINT = "round-0000.pth"
-"""The model that a run starts from: it is always kept, and has no round's row."""
+from fednet.storage.spool import keep_only, spool_folder
+from fednet.storage.store import RunStore, checkpoint_name
 
 
 def sweep(store: RunStore, *, keeps_updates: bool) -> list[str]:
@@ -23,9 +17,9 @@ def sweep(store: RunStore, *, keeps_updates: bool) -> list[str]:
     for folder in (store.folder, checkpoints):
         sweep_temporary(folder)
     rounds = store.rounds()
-    names = {each.checkpoint for each in rounds if each.checkpoint}
+    names = {each.checkpoint for each in rounds if each.checkpoint} | {checkpoint_name(0)}  # which has no round's row
     for path in checkpoints.glob("round-*.pth"):
-        if path.name not in names | {FIRST_CHECKPOINT}:
+        if path.name not in names:
             disk.unlink(path)
     _sweep_spool(store, committed=len(rounds), keeps_updates=keeps_updates)
     return [
@@ -41,16 +35,9 @@ def _sweep_spool(store: RunStore, *, committed: int, keeps_updates: bool) -> Non
     under_way = store.round_under_way()
     if under_way is not None:
         kept.add(spool_folder(store.folder, under_way.round))
-        _keep_only(spool_folder(store.folder, under_way.round), {update.worker for update in under_way.updates})
+        keep_only(spool_folder(store.folder, under_way.round), {update.worker for update in under_way.updates})
     if keeps_updates and committed:
-        _keep_only(spool_folder(store.folder, committed), store.stored_in(committed))
+        keep_only(spool_folder(store.folder, committed), store.stored_in(committed))
     for folder in (store.folder / "spool").glob("round-*"):
         if folder not in kept:
             disk.remove_folder(folder)
-
-
-def _keep_only(folder: Path, workers: Collection[str]) -> None:
-    names = {f"{worker}.update" for worker in workers}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if path.name not in names:
-            disk.unlink(path)

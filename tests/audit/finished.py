@@ -164,15 +164,7 @@ class Run:
         self._logs[name].keep_acknowledged(number, sha256)
         flat = self._site.folder / "decoded" / f"{number}-{name}"
         write_decoded(path, flat, nbytes=travels.numel(), form=form, manifest=self._manifest)
-        return DeliveredUpdate(
-            path=flat,
-            sha256=sha256,
-            samples=stored.samples,
-            train_s=stored.train_s,
-            loss=stored.loss,
-            arrived_s=stored.arrived_s,
-            fingerprint=stored.fingerprint,
-        )
+        return DeliveredUpdate(**vars(stored), path=flat)
 
     def _show_record(self) -> None:
         for name, log in self._logs.items():

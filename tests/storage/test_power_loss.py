@@ -17,13 +17,13 @@ import pytest
 import torch
 
 from fednet.config import RunId, RunSettings, WorkerName
-from fednet.coordinator.record import Retention, RunRecord, Timings, checkpoint_name
+from fednet.coordinator.record import Retention, RunRecord, Timings
 from fednet.errors import StorageError, SyncFailed
 from fednet.storage import atomic, disk
 from fednet.storage.disk import Kind, Operation
 from fednet.storage.journal import Journal, read_journal
 from fednet.storage.spool import SpoolFile, digest_of_file, spool_path
-from fednet.storage.store import RunStore, StoredUpdate, has_run
+from fednet.storage.store import RunStore, StoredUpdate, checkpoint_name, has_run
 from fednet.storage.sweep import sweep
 from fednet.tensors import bytes_of
 from tests.storage.power_loss import Check, CrashState, Recording, explore, recorded
