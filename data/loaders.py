@@ -1,4 +1,4 @@
-"""Batches of scans that are in memory: shuffled, augmented and normalised on the training device."""
+"""Batches of scans: shuffled, augmented and normalised on the training device, without making it wait."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 import torch
 
+from data.classes import CLASSES
 from data.images import ScanSet
-from data.transforms import augmented, normalised
+from data.transforms import augmentation, augmented, normalised
+
+_RESIDENT_SHARE = 0.25  # of a GPU's free memory: scans that take more stay in the machine's own, and travel in batches
 
 
 class ScanLoader:
@@ -16,7 +19,7 @@ class ScanLoader:
     def __init__(self, scans: ScanSet, device: torch.device) -> None:
         self.scans = scans
         self._device = device
-        self._images = scans.images.to(device)  # uint8: 2,900 scans of 224 pixels are 146 MB
+        self._images = scans.images.to(device) if _fits(scans.images, device) else scans.images  # uint8
         self._labels = scans.labels.to(device)
 
     @property
@@ -24,27 +27,47 @@ class ScanLoader:
         """How many scans there are."""
         return len(self._labels)
 
+    @property
+    def class_counts(self) -> torch.Tensor:
+        """How many scans there are of each class  # (classes,) int64, on the CPU."""
+        return torch.bincount(self.scans.labels, minlength=len(CLASSES))
+
     def batch_count(self, batch_size: int) -> int:
         """Return how many batches one epoch has."""
         return len(self._bounds(batch_size))
 
-    def batches(self, *, batch_size: int, seed: int, augment: bool) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def batches(
+        self, *, batch_size: int, seed: int, augment: bool, balanced: bool = False
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield (images  # (b, 3, s, s) float32, labels  # (b,) int64) of one epoch, in an order made from `seed`.
 
-        The last batch takes a single image that would be left over: BatchNorm cannot train on one.
+        `balanced`: as many, drawn with replacement, each class as likely as another. The last batch takes a single
+        image that would be left over: BatchNorm cannot train on one. What an epoch draws goes to the device at once.
         """
         generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(self.samples, generator=generator).to(self._device)
+        order = self._drawn(generator) if balanced else torch.randperm(self.samples, generator=generator)
+        draws = self._sent(augmentation(self.samples, generator)) if augment else None
+        places = order.to(self._images.device)
+        labels = self._labels[self._sent(order)]
         for start, stop in self._bounds(batch_size):
-            chosen = order[start:stop]
-            images = normalised(self._images[chosen])
-            yield augmented(images, generator) if augment else images, self._labels[chosen]
+            images = normalised(self._sent(self._images[places[start:stop]]))
+            yield images if draws is None else augmented(images, draws[:, start:stop]), labels[start:stop]
 
     def in_order(self, *, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield every scan once, as it is, for evaluation."""
         for start in range(0, self.samples, batch_size):
             stop = start + batch_size
-            yield normalised(self._images[start:stop]), self._labels[start:stop]
+            yield normalised(self._sent(self._images[start:stop])), self._labels[start:stop]
+
+    def _drawn(self, generator: torch.Generator) -> torch.Tensor:
+        chances = 1 / self.class_counts.clamp(min=1).double()
+        return torch.multinomial(chances[self.scans.labels], self.samples, replacement=True, generator=generator)
+
+    def _sent(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return it on the device; from pinned memory, so that the device goes on with what it does meanwhile."""
+        if self._device.type == "cuda" and not tensor.is_cuda:
+            return tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor.to(self._device)
 
     def _bounds(self, batch_size: int) -> list[tuple[int, int]]:
         bounds = [(start, min(start + batch_size, self.samples)) for start in range(0, self.samples, batch_size)]
@@ -52,3 +75,8 @@ class ScanLoader:
             last = bounds.pop()
             bounds[-1] = (bounds[-1][0], last[1])
         return bounds
+
+
+def _fits(images: torch.Tensor, device: torch.device) -> bool:
+    """Whether the scans can stay on the device: 2,900 of 224 pixels are 146 MB."""
+    return device.type != "cuda" or images.numel() <= _RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]

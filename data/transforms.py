@@ -22,21 +22,28 @@ def normalised(images: torch.Tensor) -> torch.Tensor:
     return result
 
 
-def augmented(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def augmentation(count: int, generator: torch.Generator) -> torch.Tensor:
+    """Return what `augmented` does to so many images: six decisions each  # (6, count) float32 in [-1, 1).
+
+    `generator` lives on the CPU and decides alone, so the same seed augments alike on every device.
+    """
+    return torch.rand(6, count, generator=generator) * 2 - 1
+
+
+def augmented(images: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
     """Return `images`  # (b, c, s, s) float32, each mirrored or not, turned, shifted, zoomed, its contrast changed.
 
-    `generator` lives on the CPU and decides alone, so the same seed augments alike on every device. Left and right
-    may be swapped: the classes do not depend on the side.
+    `chance`  # (6, b) on the same device: what `augmentation` decided. Left and right may be swapped: the classes do
+    not depend on the side.
     """
     count = images.shape[0]
-    chance = torch.rand(6, count, generator=generator) * 2 - 1  # six decisions an image, each in [-1, 1)
     angle, zoom = chance[0] * MAX_ROTATION, 1 + chance[1] * MAX_ZOOM
     mirror = torch.where(chance[2] < 0, -1.0, 1.0)
     cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     matrix = torch.stack(
         [cosine * mirror, -sine, chance[3] * MAX_SHIFT * 2, sine * mirror, cosine, chance[4] * MAX_SHIFT * 2], dim=1
     ).view(count, 2, 3)
-    grid = functional.affine_grid(matrix.to(images.device), list(images.shape), align_corners=False)
+    grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)
     moved = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    contrast = (1 + chance[5] * MAX_CONTRAST).to(images.device).view(count, 1, 1, 1)
+    contrast = (1 + chance[5] * MAX_CONTRAST).view(count, 1, 1, 1)
     return moved * contrast

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, NewType
 
 from fednet.errors import BadInput
@@ -39,6 +39,12 @@ def require(condition: bool, what: str, *, found: object, expected: str) -> None
         raise BadInput(what, found=str(found), expected=expected)
 
 
+BALANCES = ("none", "loss", "sampling")
+SCHEDULES = ("constant", "cosine", "step")
+SERVER_OPTIMIZERS = ("none", "momentum", "adam")
+BATCH_NORMS = ("averaged", "local", "reestimated")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
     """What a coordinator asks of a worker's local training in one round."""
@@ -49,6 +55,11 @@ class TrainingSettings:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     augment: bool = True
+    proximal_mu: float = 0.0  # FedProx: how strongly training is pulled back to the global model
+    label_smoothing: float = 0.0
+    balance: str = "none"  # how a site makes up for its class mix, one of BALANCES
+    freeze_until: str = ""  # the model's layers up to this one stay as they are
+    layer_lr_decay: float = 1.0  # each block's learning rate is its successor's times this
 
     def __post_init__(self) -> None:
         require(0 <= self.local_epochs <= 1000, "--local-epochs", found=self.local_epochs, expected="0 to 1000")
@@ -56,6 +67,34 @@ class TrainingSettings:
         _require_number("--lr", self.learning_rate, low=0.0, high=10.0, low_open=True)
         _require_number("--momentum", self.momentum, low=0.0, high=0.9999)
         _require_number("--weight-decay", self.weight_decay, low=0.0, high=1.0)
+        _require_number("--prox-mu", self.proximal_mu, low=0.0, high=100.0)
+        _require_number("--label-smoothing", self.label_smoothing, low=0.0, high=0.5)
+        _require_choice("--balance", self.balance, BALANCES)
+        require(
+            re.fullmatch(r"[A-Za-z0-9_.]{0,100}", self.freeze_until) is not None,
+            "--freeze-until",
+            found=repr(self.freeze_until[:80]),
+            expected="the name of a layer, such as layer2",
+        )
+        _require_number("--layer-lr-decay", self.layer_lr_decay, low=0.0, high=1.0, low_open=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """How the coordinator turns a round's aggregated step into the model's step."""
+
+    optimizer: str = "none"  # one of SERVER_OPTIMIZERS
+    learning_rate: float = 1.0
+    momentum: float = 0.9  # beta of FedAvgM, beta_1 of FedAdam
+    beta_2: float = 0.99
+    tau: float = 1e-3  # FedAdam's degree of adaptivity
+
+    def __post_init__(self) -> None:
+        _require_choice("--server-optimizer", self.optimizer, SERVER_OPTIMIZERS)
+        _require_number("--server-lr", self.learning_rate, low=0.0, high=10.0, low_open=True)
+        _require_number("--server-momentum", self.momentum, low=0.0, high=0.9999)
+        _require_number("--server-beta2", self.beta_2, low=0.0, high=0.999999)
+        _require_number("--server-tau", self.tau, low=0.0, high=1.0, low_open=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +117,12 @@ class RunSettings:
     seed: int = 0
     compress: str = "none"  # the form in which updates travel
     compress_model: str = "none"  # the form in which global models travel
+    lr_schedule: str = "constant"  # of the learning rate over the rounds, one of SCHEDULES
+    warmup_rounds: int = 0  # in which the learning rate rises to its full value
+    server: ServerSettings = field(default_factory=ServerSettings)
+    batch_norm: str = "averaged"  # what becomes of BatchNorm, one of BATCH_NORMS
+    guard: float = 0.0  # the largest fall of validation accuracy that is taken as a step; 0: any
+    early_stop: int = 0  # rounds without a better validation after which the run ends; 0: never
     training: TrainingSettings = field(default_factory=TrainingSettings)
 
     def __post_init__(self) -> None:
@@ -116,11 +161,36 @@ class RunSettings:
         _require_number("--deadline", self.deadline_s, low=0.0, high=30 * 86400.0, low_open=True)
         _require_number("--patience", self.patience_s, low=0.0, high=365 * 86400.0)
         require(0 <= self.seed < 2**63, "--seed", found=self.seed, expected="0 to 2^63 - 1")
+        _require_choice("--lr-schedule", self.lr_schedule, SCHEDULES)
+        require(
+            0 <= self.warmup_rounds < self.rounds or self.warmup_rounds == 0,
+            "--warmup-rounds",
+            found=self.warmup_rounds,
+            expected=f"0 to {self.rounds - 1} (fewer than --rounds)",
+        )
+        _require_choice("--batch-norm", self.batch_norm, BATCH_NORMS)
+        _require_number("--guard", self.guard, low=0.0, high=1.0)
+        require(0 <= self.early_stop <= 100_000, "--early-stop", found=self.early_stop, expected="0 (never) or more")
 
     @property
     def recipe_name(self) -> str:
         """Return what aggregates, for people: `nnm+multikrum`."""
         return "+".join([*self.pre, self.aggregator])
+
+    def training_in(self, round_number: int) -> TrainingSettings:
+        """Return what workers are asked in a round (from 1): the learning rate follows the schedule."""
+        rate = self.training.learning_rate * self._lr_factor(round_number)
+        return replace(self.training, learning_rate=rate)
+
+    def _lr_factor(self, round_number: int) -> float:
+        if round_number <= self.warmup_rounds:
+            return round_number / (self.warmup_rounds + 1)
+        done = (round_number - 1 - self.warmup_rounds) / max(1, self.rounds - self.warmup_rounds)
+        if self.lr_schedule == "cosine":
+            return _LEAST_LR + (1 - _LEAST_LR) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        if self.lr_schedule == "step":
+            return 0.1 ** sum(done >= moment for moment in _STEPS)
+        return 1.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types; `run_settings_from` reads them back."""
@@ -135,16 +205,20 @@ class RunSettings:
         ]
 
 
-RESUMABLE = frozenset({"rounds", "reputation_window", "quarantine"})
+RESUMABLE = frozenset({"rounds", "reputation_window", "quarantine", "early_stop"})
 """Settings that may change when a run goes on: more rounds; whom the operator shuts out, or lets in again."""
+
+_LEAST_LR = 0.01  # of the full learning rate, at the end of a cosine
+_STEPS = (0.5, 0.75)  # of the run: where `step` divides the learning rate by ten
 
 
 def run_settings_from(stored: dict[str, Any]) -> RunSettings:
     """Rebuild settings from `RunSettings.to_dict()`; raises `BadInput` when a key is missing, unknown or invalid."""
     try:
         training = TrainingSettings(**stored["training"])
+        server = ServerSettings(**stored.get("server", {}))
         lists = {"classes": tuple(stored["classes"]), "pre": tuple(stored.get("pre", ()))}
-        return RunSettings(**(stored | {"training": training} | lists))
+        return RunSettings(**(stored | {"training": training, "server": server} | lists))
     except (KeyError, TypeError) as exc:
         raise BadInput("stored run settings", found=str(exc), expected="the settings of this version") from exc
 
@@ -189,6 +263,10 @@ def derived_seed(seed: int, *purpose: object) -> int:
     """Return the seed for one purpose of a run (round 3 of client1, say): 63 bits that share nothing with others."""
     text = "/".join(str(part) for part in (seed, *purpose))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def _require_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
+    require(value in choices, what, found=repr(value), expected=", ".join(choices))
 
 
 def _require_number(what: str, value: float, *, low: float, high: float, low_open: bool = False) -> None:

@@ -23,6 +23,7 @@ from models.checkpoint import Checkpoint
 MAX_DIFFERENCE = 1e-4  # between logits of the model and of what was exported
 _CHECKED_BATCHES = (1, 7)  # images; two sizes, for a batch size must not be frozen into the file
 _MAX_BATCH = 4096
+_CALIBRATION = ("temperature", "threshold", "max_energy")  # as `models.prediction` reads them
 
 _Network = Callable[[torch.Tensor], torch.Tensor]
 
@@ -82,7 +83,12 @@ def description(saved: Checkpoint, form: str) -> dict[str, Any]:
             "made_of": "8-bit grey, resized to a square (antialiased, bilinear), the same in all three channels",
             "normalisation": {"scale": 1 / 255, "mean": list(MEAN), "std": list(STD)},
         },
-        "output": {"name": "logits", "shape": ["batch", len(facts.classes)], "probabilities": "softmax of the logits"},
+        "output": {
+            "name": "logits",
+            "shape": ["batch", len(facts.classes)],
+            "probabilities": "softmax of the logits, divided by the temperature of the calibration where there is one",
+        },
+        "calibration": {name: facts.extra[name] for name in _CALIBRATION if name in facts.extra},
         "run": facts.run,
         "round": facts.round,
         "intended_use": "research; not a medical device",

@@ -61,6 +61,11 @@ def rules_of(extra: dict[str, Any], *, threshold: float | None = None) -> Rules:
     return Rules(**brought if threshold is None else brought | {"threshold": threshold})
 
 
+def is_calibrated(extra: dict[str, Any]) -> bool:
+    """Return whether a checkpoint's probabilities were fitted to what is observed: it brings a temperature then."""
+    return "temperature" in extra
+
+
 class Predictor:
     """A saved model that is asked about scans, on one device."""
 

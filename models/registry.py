@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from fednet.errors import ModelError
-from models.resnet import resnet18
+from models.resnet import resnet18, resnet18_gn
 from models.small_cnn import SmallCnn
 
 
@@ -22,6 +22,7 @@ class Architecture:
 
 _ARCHITECTURES = {
     "resnet18": Architecture(resnet18, last_convolution="layer4.1.conv2"),
+    "resnet18-gn": Architecture(resnet18_gn, last_convolution="layer4.1.conv2"),
     "small-cnn": Architecture(SmallCnn, last_convolution="features.3.0"),
 }
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 
 from fednet.compression.forms import form_named
 from fednet.config import RunId, RunSettings, TrainingSettings, WorkerConsent, WorkerName
+from fednet.coordinator.handover import Handover
 from fednet.coordinator.record import Retention, RunRecord
 from fednet.coordinator.service import Coordinator
 from fednet.errors import ConnectionLost, CredentialError
@@ -26,9 +27,12 @@ from fednet.storage.store import RunStore
 from fednet.tensors import Manifest, bytes_of, manifest_of, pack, views
 from fednet.transport.link import Link
 from fednet.transport.memory import memory_pair
+from fednet.worker.compute import Compute
+from fednet.worker.held_out import HeldOut
 from fednet.worker.record_log import RecordLog
 from fednet.worker.service import Worker
 from fednet.worker.workshop import Tamper, Workshop
+from tests.reporting.cards import EXAMINED
 from tests.security.certs import NOW, enrolled
 from tests.worker.fakes import MemoryOwnModel, TinyData, TinyNet, tiny_net
 
@@ -66,6 +70,11 @@ def judge(flat: torch.Tensor) -> dict[str, Any]:
 def save_flat(path: Path, flat: torch.Tensor, facts: dict[str, Any]) -> None:
     """Write a checkpoint as raw bytes."""
     write_bytes(path, bytes_of(flat))
+
+
+def load_flat(path: Path) -> torch.Tensor:
+    """Read a checkpoint of raw bytes."""
+    return torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
 
 
 class Notes(NullReporter):
@@ -123,6 +132,7 @@ class Federation:
             signer=RecordSigner(self.certs),
             software={"fednet": "test"},
             retention=retention,
+            hand_on=Handover(load=load_flat, save=save_flat, examine=lambda flat: EXAMINED, notice=self.notes.notice),
         )
         if not self.store.records():
             record.begin(flat, manifest=layout.digest)
@@ -186,6 +196,7 @@ class Federation:
         own: MemoryOwnModel | None = None,
         tamper: Tamper | None = None,
         data: TinyData | None = None,
+        held_out: HeldOut | None = None,
         consent: WorkerConsent | None = None,
         workshop: Callable[[Workshop], Workshop] = lambda made: made,
     ) -> Worker:
@@ -199,9 +210,10 @@ class Federation:
                     worker=worker,
                     model=self._network(),
                     data=data or TinyData(24, seed=number),
-                    device=torch.device("cpu"),
+                    compute=Compute(torch.device("cpu")),
                     own_model=own or MemoryOwnModel(),
                     tamper=tamper,
+                    held_out=held_out,
                     update_form=form_named(run_settings.compress, option="--compress"),
                     model_form=form_named(run_settings.compress_model, option="--compress-model"),
                 )

@@ -21,6 +21,7 @@ ALLOWED = {
         "aggregation",
         "compression",
         "coordinator.round",
+        "worker.compute",
         "worker.training",
         "reporting.metrics",
         "storage",

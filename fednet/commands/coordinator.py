@@ -7,7 +7,7 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,8 @@ from fednet.commands.options import (
     compress_option,
     device_option,
     json_option,
+    learning_options,
+    learning_settings,
     log_options,
     max_bad_files_option,
     model_options,
@@ -25,6 +27,7 @@ from fednet.commands.options import (
     pretrained_option,
     training_options,
     training_settings,
+    watch_options,
     weights_option,
 )
 from fednet.config import DEFAULT_HOST, DEFAULT_PORT, RunSettings, automatic_byzantine, automatic_quorum
@@ -66,8 +69,9 @@ def command() -> None:
 @compress_option
 @click.option("--compress-model", default="none", show_default=True, help="How global models travel: none or zstd.")
 @model_options
-@click.option("--local-epochs", type=int, default=1, show_default=True, help="Epochs at a worker, each round.")
 @training_options
+@learning_options
+@watch_options
 @pretrained_option
 @weights_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides everything random in the run.")
@@ -121,12 +125,6 @@ def start(
     compress_model: str,
     model: str,
     image_size: int,
-    local_epochs: int,
-    batch_size: int,
-    lr: float,
-    momentum: float,
-    weight_decay: float,
-    augment: bool,
     pretrained: str,
     weights: Path | None,
     seed: int,
@@ -143,6 +141,9 @@ def start(
     log_level: str,
     log_format: str,
     as_json: bool,
+    guard: float,
+    early_stop: int,
+    **learning: Any,
 ) -> None:
     """Wait for the workers, train for all rounds, and leave final.pth, best.pth and history.json in the run folder."""
     from data.classes import CLASSES
@@ -183,14 +184,10 @@ def start(
         seed=seed,
         compress=compress,
         compress_model=compress_model,
-        training=training_settings(
-            epochs=local_epochs,
-            batch_size=batch_size,
-            lr=lr,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            augment=augment,
-        ),
+        training=training_settings(learning),
+        **learning_settings(learning),
+        guard=guard,
+        early_stop=early_stop,
     )
     if run_dir is None:
         run_dir = _unfinished_like(settings, Path("runs"))

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from fednet.commands.logs import LEVELS
-from fednet.config import TrainingSettings
+from fednet.config import (
+    BALANCES,
+    BATCH_NORMS,
+    SCHEDULES,
+    SERVER_OPTIMIZERS,
+    RunSettings,
+    ServerSettings,
+    TrainingSettings,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,6 +68,50 @@ pre_option = click.option(
     "--pre", multiple=True, help="Before the rule: nnm, bucketing, norm-clipping or arc; repeatable, in order."
 )
 
+_LOCAL = TrainingSettings()
+_SERVER = ServerSettings()
+
+
+def _choice(name: str, choices: Sequence[str], default: str, text: str) -> Callable[[F], F]:
+    return click.option(name, type=click.Choice(choices), default=default, show_default=True, help=text)
+
+
+def _number(name: str, default: float, text: str) -> Callable[[F], F]:
+    return click.option(name, type=type(default), default=default, show_default=True, help=text)
+
+
+_TRAINING = (
+    _number("--local-epochs", _LOCAL.local_epochs, "Epochs at a worker, each round."),
+    _number("--batch-size", _LOCAL.batch_size, "Images a step."),
+    _number("--lr", _LOCAL.learning_rate, "Learning rate of SGD."),
+    _number("--momentum", _LOCAL.momentum, "Momentum of SGD (Nesterov)."),
+    _number("--weight-decay", _LOCAL.weight_decay, "L2 penalty."),
+    click.option("--augment/--no-augment", default=_LOCAL.augment, help="Mirror, turn, shift, zoom (default: yes)."),
+    _number("--prox-mu", _LOCAL.proximal_mu, "FedProx: pull back to the round's global model."),
+    _number("--label-smoothing", _LOCAL.label_smoothing, "Share of a label that the other classes get."),
+    _choice("--balance", BALANCES, _LOCAL.balance, "Make up for a site's class mix, in the loss or by drawing."),
+    click.option("--freeze-until", default=_LOCAL.freeze_until, help="Leave the layers up to this one as they are."),
+    _number("--layer-lr-decay", _LOCAL.layer_lr_decay, "A block's learning rate, of the next block's."),
+)
+_RUN: dict[str, Any] = {each.name: each.default for each in fields(RunSettings)}
+_SCHEDULE = (
+    _choice("--lr-schedule", SCHEDULES, _RUN["lr_schedule"], "Learning rate over the rounds."),
+    _number("--warmup-rounds", _RUN["warmup_rounds"], "Rounds in which the learning rate rises."),
+)
+_LEARNING = (
+    *_SCHEDULE,
+    _choice("--server-optimizer", SERVER_OPTIMIZERS, _SERVER.optimizer, "Applied to the aggregated step."),
+    _number("--server-lr", _SERVER.learning_rate, "Its learning rate."),
+    _number("--server-momentum", _SERVER.momentum, "Its momentum (Adam: beta 1)."),
+    _number("--server-beta2", _SERVER.beta_2, "Adam's beta 2."),
+    _number("--server-tau", _SERVER.tau, "Adam's adaptivity: added to the root of the second moment."),
+    _choice("--batch-norm", BATCH_NORMS, _RUN["batch_norm"], "What becomes of BatchNorm."),
+)
+_WATCH = (
+    _number("--guard", _RUN["guard"], "Largest fall of validation accuracy that is taken as a step; 0: any."),
+    _number("--early-stop", _RUN["early_stop"], "End after so many rounds without a better validation; 0: never."),
+)
+
 
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 
@@ -82,41 +135,66 @@ def log_options(function: F) -> F:
         ),
         click.option("--verbose", is_flag=True, help="Log every connection: --log-level info."),
     )
-    for option in reversed(options):
-        function = option(function)
-    return function
+    return _with(function, options)
 
 
 def model_options(function: F) -> F:
     """Add --model and --image-size."""
     size = click.option("--image-size", type=int, default=224, show_default=True, help="Pixels, square.")
-    model = click.option("--model", default="resnet18", show_default=True, help="resnet18 or small-cnn.")
+    model = click.option("--model", default="resnet18", show_default=True, help="resnet18, resnet18-gn or small-cnn.")
     return model(size(function))
 
 
 def training_options(function: F) -> F:
-    """Add what local training is set by."""
-    options = (
-        click.option("--batch-size", type=int, default=32, show_default=True, help="Images a step."),
-        click.option("--lr", type=float, default=0.02, show_default=True, help="Learning rate of SGD."),
-        click.option("--momentum", type=float, default=0.9, show_default=True, help="Momentum of SGD (Nesterov)."),
-        click.option("--weight-decay", type=float, default=5e-4, show_default=True, help="L2 penalty."),
-        click.option("--augment/--no-augment", default=True, help="Mirror, turn, shift, zoom (default: yes)."),
+    """Add what local training is set by, one option for each field of `TrainingSettings`, and --local-epochs."""
+    return _with(function, _TRAINING)
+
+
+def schedule_options(function: F) -> F:
+    """Add how the learning rate changes over the rounds."""
+    return _with(function, _SCHEDULE)
+
+
+def learning_options(function: F) -> F:
+    """Add what a coordinator decides about learning over the rounds, beside the aggregation."""
+    return _with(function, _LEARNING)
+
+
+def watch_options(function: F) -> F:
+    """Add what validation decides of the rounds' course."""
+    return _with(function, _WATCH)
+
+
+def training_settings(given: dict[str, Any]) -> TrainingSettings:
+    """Take the options of `training_options` out of `given` and return the settings; raises `BadInput` naming one."""
+    return TrainingSettings(
+        local_epochs=given.pop("local_epochs"),
+        batch_size=given.pop("batch_size"),
+        learning_rate=given.pop("lr"),
+        momentum=given.pop("momentum"),
+        weight_decay=given.pop("weight_decay"),
+        augment=given.pop("augment"),
+        proximal_mu=given.pop("prox_mu"),
+        label_smoothing=given.pop("label_smoothing"),
+        balance=given.pop("balance"),
+        freeze_until=given.pop("freeze_until"),
+        layer_lr_decay=given.pop("layer_lr_decay"),
     )
+
+
+def learning_settings(given: dict[str, Any]) -> dict[str, Any]:
+    """Take `learning_options` out of `given` and return fields of `RunSettings`; raises `BadInput`."""
+    server = ServerSettings(
+        optimizer=given.pop("server_optimizer"),
+        learning_rate=given.pop("server_lr"),
+        momentum=given.pop("server_momentum"),
+        beta_2=given.pop("server_beta2"),
+        tau=given.pop("server_tau"),
+    )
+    return {"server": server} | {name: given.pop(name) for name in ("lr_schedule", "warmup_rounds", "batch_norm")}
+
+
+def _with(function: F, options: Sequence[Callable[[F], F]]) -> F:
     for option in reversed(options):
         function = option(function)
     return function
-
-
-def training_settings(
-    *, epochs: int, batch_size: int, lr: float, momentum: float, weight_decay: float, augment: bool
-) -> TrainingSettings:
-    """Return the settings behind the options; raises `BadInput` naming the option."""
-    return TrainingSettings(
-        local_epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=lr,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        augment=augment,
-    )

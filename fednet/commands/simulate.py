@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fednet.commands.options import compress_option, device_option, json_option, training_options, training_settings
+from fednet.commands.options import (
+    compress_option,
+    device_option,
+    json_option,
+    learning_options,
+    learning_settings,
+    training_options,
+    training_settings,
+)
 from fednet.config import RunSettings, automatic_byzantine
 from fednet.errors import BadInput
 
@@ -40,10 +48,10 @@ _RULES = (
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")
 @click.option("--root", type=click.IntRange(1), default=160, show_default=True, help="Images in the root of trust.")
 @compress_option
-@click.option("--model", default="small-cnn", show_default=True, help="small-cnn or resnet18.")
+@click.option("--model", default="small-cnn", show_default=True, help="small-cnn, resnet18 or resnet18-gn.")
 @click.option("--image-size", type=int, default=32, show_default=True, help="Pixels, square.")
-@click.option("--local-epochs", type=int, default=2, show_default=True, help="Epochs at a worker, each round.")
 @training_options
+@learning_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the grid; the same one resumes it.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Folder for the picture (default: --out).")
 @device_option
@@ -63,16 +71,11 @@ def command(
     compress: str,
     model: str,
     image_size: int,
-    local_epochs: int,
-    batch_size: int,
-    lr: float,
-    momentum: float,
-    weight_decay: float,
-    augment: bool,
     out: Path | None,
     plot: Path | None,
     device: str,
     as_json: bool,
+    **learning: Any,
 ) -> None:
     """Run every attack against every rule with virtual hospitals: real training, rounds and aggregation, no sockets.
 
@@ -104,14 +107,8 @@ def command(
         quorum=workers,
         seed=seed,
         compress=compress,
-        training=training_settings(
-            epochs=local_epochs,
-            batch_size=batch_size,
-            lr=lr,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            augment=augment,
-        ),
+        training=training_settings(learning),
+        **learning_settings(learning),
     )
     folder = out or Path("runs") / datetime.now(UTC).strftime("simulate-%Y%m%d-%H%M%S")
     described = settings.to_dict() | {

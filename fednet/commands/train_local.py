@@ -14,6 +14,7 @@ from fednet.commands.options import (
     max_bad_files_option,
     model_options,
     pretrained_option,
+    schedule_options,
     training_options,
     training_settings,
     weights_option,
@@ -30,8 +31,9 @@ from fednet.commands.options import (
     help="Folder with validation/ and test/, judged after every epoch.",
 )
 @model_options
-@click.option("--epochs", type=int, default=10, show_default=True, help="How many.")
+@click.option("--rounds", type=int, default=10, show_default=True, help="How often it is judged: as a run's rounds.")
 @training_options
+@schedule_options
 @pretrained_option
 @weights_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides everything random.")
@@ -44,12 +46,9 @@ def command(
     server_data: Path,
     model: str,
     image_size: int,
-    epochs: int,
-    batch_size: int,
-    lr: float,
-    momentum: float,
-    weight_decay: float,
-    augment: bool,
+    rounds: int,
+    lr_schedule: str,
+    warmup_rounds: int,
     pretrained: str,
     weights: Path | None,
     seed: int,
@@ -57,28 +56,43 @@ def command(
     max_bad_files: float,
     save: Path | None,
     as_json: bool,
+    **local: Any,
 ) -> None:
-    """Train on FOLDERS pooled: one hospital alone, or all of them as if their scans could be in one place."""
+    """Train on FOLDERS pooled: one hospital alone, or all of them as if their scans could be in one place.
+
+    With the settings of a run it is that run's baseline: --rounds times --local-epochs, on the same schedule.
+    """
     import torch
 
     from data.classes import CLASSES
     from data.images import ScanSet
     from data.loaders import ScanLoader
     from fednet.commands import wiring
-    from fednet.config import derived_seed
+    from fednet.config import RunSettings, derived_seed
     from fednet.tensors import pack
+    from fednet.worker.compute import Compute
     from fednet.worker.device import device_from
+    from fednet.worker.objective import require_trainable
     from fednet.worker.training import train
     from models import checkpoint
 
     def notice(text: str) -> None:
         click.echo(text, err=True)
 
-    settings = training_settings(
-        epochs=1, batch_size=batch_size, lr=lr, momentum=momentum, weight_decay=weight_decay, augment=augment
+    settings = RunSettings(
+        model=model,
+        image_size=image_size,
+        classes=CLASSES,
+        rounds=rounds,
+        workers=1,
+        seed=seed,
+        lr_schedule=lr_schedule,
+        warmup_rounds=warmup_rounds,
+        training=training_settings(local),
     )
     where = device_from(device)
     network = wiring.new_model(model, seed=seed, pretrained=pretrained, weights=weights, notice=notice)
+    require_trainable(network, settings.training)
     manifest = wiring.manifest_for(network)
     judge = wiring.ServerJudge(
         server_data,
@@ -95,29 +109,23 @@ def command(
     ]
     pooled = ScanSet(torch.cat([each.images for each in sets]), torch.cat([each.labels for each in sets]), ())
     data = ScanLoader(pooled, where)
+    compute = Compute(where, notice=notice)
     history: list[dict[str, Any]] = []
-    for epoch in range(1, epochs + 1):
-        result = train(
-            network,
-            data,
-            settings,
-            seed=derived_seed(seed, "local", epoch),
-            device=where,
-            on_progress=lambda progress: None,
-            should_stop=lambda: False,
-        )
+    for number in range(1, rounds + 1):
+        training = settings.training_in(number)
+        result = train(network, data, training, seed=derived_seed(seed, "local", number), compute=compute)
         judged = judge(pack(network.state_dict(), manifest))
-        history.append({"epoch": epoch, "train_s": result.train_s, "train_loss": result.mean_loss, **judged})
+        history.append({"round": number, "train_s": result.train_s, "train_loss": result.mean_loss, **judged})
         test = judged["test"]
         notice(
-            f"epoch {epoch} of {epochs}: loss {result.mean_loss:.3f}, test accuracy {test['accuracy']:.3f}, "
+            f"round {number} of {rounds}: loss {result.mean_loss:.3f}, test accuracy {test['accuracy']:.3f}, "
             f"macro F1 {test['macro_f1']:.3f}, {result.train_s:.1f} s"
         )
-        is_best = max(range(epoch), key=lambda i: float(history[i]["validation"]["macro_f1"])) == epoch - 1
+        is_best = max(range(number), key=lambda i: float(history[i]["validation"]["macro_f1"])) == number - 1
         if save is not None and is_best:
-            facts = checkpoint.CheckpointFacts(model=model, classes=CLASSES, image_size=image_size, round=epoch)
+            facts = checkpoint.CheckpointFacts(model=model, classes=CLASSES, image_size=image_size, round=number)
             checkpoint.save(save, network.state_dict(), facts)
     if as_json:
-        click.echo(json.dumps({"folders": [str(folder) for folder in folders], "epochs": history}))
+        click.echo(json.dumps({"folders": [str(folder) for folder in folders], "rounds": history}))
     elif save is not None:
         click.echo(f"best by validation -> {save}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, fields
@@ -12,15 +13,17 @@ import numpy
 import torch
 from torch import nn
 
-from data.classes import CLASSES
+from data.classes import CLASSES, NO_FINDING
 from data.images import ScanSet, load_folder
 from data.loaders import ScanLoader
 from fednet import __version__
 from fednet.aggregation.strategy import Trust
 from fednet.config import RunSettings, derived_seed
 from fednet.errors import BadInput, ModelError
-from fednet.reporting.metrics import StepJudge, evaluate
+from fednet.reporting.examination import Examined, examined
+from fednet.reporting.metrics import StepJudge, evaluate, logits_of
 from fednet.tensors import Manifest, manifest_of, pack, parameters_of, update_from, views
+from fednet.worker.compute import Compute
 from fednet.worker.training import train
 from fednet.worker.workshop import Rounded, SavedTraining
 from models import checkpoint
@@ -149,7 +152,7 @@ class RootOfTrust:
         scans = load_scans(folder, image_size=settings.image_size, max_bad_files=max_bad_files, notice=notice)
         self._data = ScanLoader(scans, device)
         self._model = new_model(settings.model, seed=0, pretrained="no", weights=None, notice=notice).to(device)
-        self._settings, self._manifest, self._device = settings, manifest, device
+        self._settings, self._manifest, self._compute = settings, manifest, Compute(device)
 
     def __call__(self, base: torch.Tensor, round_number: int) -> Trust:
         """Train on the scans as a worker does, from the round's global model `base` (uint8 flat)."""
@@ -157,11 +160,9 @@ class RootOfTrust:
         train(
             self._model,
             self._data,
-            self._settings.training,
+            self._settings.training_in(round_number),
             seed=derived_seed(self._settings.seed, "root", round_number),
-            device=self._device,
-            on_progress=lambda progress: None,
-            should_stop=lambda: False,
+            compute=self._compute,
         )
         update = update_from(pack(self._model.state_dict(), self._manifest), base, self._manifest)
         judge = StepJudge(self._model, self._data, base=base, manifest=self._manifest)
@@ -207,6 +208,7 @@ class ServerJudge:
     ) -> None:
         self._model = model.to(device)
         self._manifest = manifest
+        self._folder = folder
         parts = {"validation": folder / "validation", "test": folder / "test"}
         self._data = {
             name: ScanLoader(
@@ -219,6 +221,23 @@ class ServerJudge:
         """Return {"validation": metrics, "test": metrics} of a flat model (uint8)."""
         self._model.load_state_dict(views(flat, self._manifest))
         return {name: evaluate(self._model, data, classes=CLASSES).to_dict() for name, data in self._data.items()}
+
+    def examine(self, flat: torch.Tensor) -> Examined:
+        """Calibrate a flat model (uint8) by validation, and say what its answers to the test set are worth."""
+        self._model.load_state_dict(views(flat, self._manifest))
+        answers = {name: logits_of(self._model, data) for name, data in self._data.items()}
+        return examined(answers["validation"], answers["test"], classes=CLASSES, negative=CLASSES.index(NO_FINDING))
+
+    def split_record(self) -> dict[str, Any] | None:
+        """Return `split.json` without its files, where one beside the folder counts as many scans of each class."""
+        try:
+            split = json.loads((self._folder.resolve().parent / "split.json").read_bytes())
+            counts = {name: split["sites"][f"server_data/{name}"] for name in self._data}
+            whole = {name: value for name, value in split.items() if name != "files"}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return None
+        own = {name: list(data.scans.class_counts().values()) for name, data in self._data.items()}
+        return whole if counts == own else None
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

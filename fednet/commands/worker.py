@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fednet.commands.holding_out import HoldingOut, holding_out_from, holding_out_options, set_aside
 from fednet.commands.logs import start_logging
 from fednet.commands.options import certs_option, device_option, log_options, max_bad_files_option
 from fednet.config import DEFAULT_HOST, DEFAULT_PORT, RunSettings, WorkerConsent, WorkerName, worker_name
@@ -42,6 +43,7 @@ def command() -> None:
 @device_option
 @certs_option
 @max_bad_files_option
+@holding_out_options
 @click.option("--model", help="Agree to this architecture only (default: any that FedNet has).")
 @click.option("--max-epochs", type=int, default=50, show_default=True, help="Most local epochs agreed to.")
 @click.option("--max-lr", type=float, default=1.0, show_default=True, help="Largest learning rate agreed to.")
@@ -65,6 +67,8 @@ def join(
     device: str,
     certs: Path,
     max_bad_files: float,
+    hold_out: float | None,
+    share_evaluation: bool,
     model: str | None,
     max_epochs: int,
     max_lr: float,
@@ -83,6 +87,7 @@ def join(
     from fednet.worker.device import device_from
 
     start_logging(level=log_level, form=log_format, verbose=verbose)
+    holding_out = holding_out_from(hold_out, share_evaluation)
     chosen = device_from(device)
     next(files_of(data), None)  # a wrong folder shows before anything is asked of the coordinator
     given = decode_token(token) if token else None
@@ -99,6 +104,7 @@ def join(
             save=save or Path(f"client_{name.removeprefix('client')}.pth"),
             device_name=str(chosen),
             max_bad_files=max_bad_files,
+            holding_out=holding_out,
             consent=WorkerConsent(model=model, max_local_epochs=max_epochs, max_learning_rate=max_lr),
             retry_for_s=retry_for,
             attack=attack,
@@ -209,6 +215,7 @@ async def _join(
     save: Path,
     device_name: str,
     max_bad_files: float,
+    holding_out: HoldingOut | None,
     consent: WorkerConsent,
     retry_for_s: float,
     attack: str | None,
@@ -234,6 +241,7 @@ async def _join(
             save=save,
             device_name=device_name,
             max_bad_files=max_bad_files,
+            holding_out=holding_out,
             console=console,
             tamper=tamper,
         )
@@ -279,6 +287,7 @@ def _open_workshop(
     save: Path,
     device_name: str,
     max_bad_files: float,
+    holding_out: HoldingOut | None,
     console: WorkerReporter,
     tamper: Tamper | None,
 ) -> Workshop:
@@ -288,6 +297,7 @@ def _open_workshop(
     from data.loaders import ScanLoader
     from fednet.commands import wiring
     from fednet.compression.forms import form_named
+    from fednet.worker.compute import Compute
     from fednet.worker.workshop import Workshop
 
     if settings.classes != CLASSES:
@@ -297,6 +307,9 @@ def _open_workshop(
         )
     device = torch.device(device_name)
     scans = wiring.load_scans(data, image_size=settings.image_size, max_bad_files=max_bad_files, notice=console.notice)
+    held_out = None
+    if holding_out is not None:
+        scans, held_out = set_aside(holding_out, data, scans, worker=worker, device=device, notice=console.notice)
     network = wiring.new_model(settings.model, seed=0, pretrained="no", weights=None, notice=console.notice)
     writer = wiring.CheckpointWriter(settings, wiring.manifest_for(network))
     return Workshop(
@@ -304,9 +317,10 @@ def _open_workshop(
         worker=worker,
         model=network,
         data=ScanLoader(scans, device),
-        device=device,
+        compute=Compute(device, notice=console.notice),
         own_model=wiring.OwnModelFile(save, writer),
         tamper=tamper,
+        held_out=held_out,
         update_form=form_named(settings.compress, option="updates of the run"),
         model_form=form_named(settings.compress_model, option="models of the run", may_round=False),
     )

@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 from fednet.coordinator.desk import Desk, IncomingUpdate
 from fednet.coordinator.round import ModelDelivered, WorkerJoined, WorkerLeft, WorkerLost
+from fednet.coordinator.site_evaluation import refuse_impossible
 from fednet.errors import ConnectionLost, FednetError, RemoteProtocolError, StorageError
 from fednet.protocol import limits
 from fednet.protocol.chunks import chunk_for
@@ -91,7 +92,7 @@ class Session:
                 transfer=offer.round,
                 nbytes=len(offer.data),
                 sha256=offer.sha256,
-                training=asdict(settings.training),
+                training=asdict(settings.training_in(offer.round)),
                 seed=settings.seed,
                 remaining_s=rounds.remaining_s(now=self._desk.now()),
             )
@@ -211,6 +212,8 @@ class Session:
 
     def _consider(self, offered: UpdateOffered) -> None:
         desk = self._desk
+        classes, samples = len(desk.settings.classes), desk.views[self.worker].samples
+        refuse_impossible(offered.confusion, classes=classes, samples=samples, worker=self.worker)
         refusal = desk.rounds.refusal(self.worker, offered.round)
         if refusal is not None:
             self._refuse(offered.round, "late", refusal)

@@ -38,6 +38,7 @@ from fednet.simulate.attacks import Attack, Sight, Submission
 from fednet.simulate.attacks.sight import PoisonData
 from fednet.storage.spool import spooled
 from fednet.tensors import applied, empty_flat, manifest_of, pack, parameters_of, update_from, views
+from fednet.worker.compute import Compute
 from fednet.worker.training import TrainingData, train
 
 MOST_IN_MEMORY = 2**31  # bytes of a round's updates: beside them a grid has datasets and other processes
@@ -195,11 +196,9 @@ class VirtualFederation:
         train(
             self._network,
             data,
-            self._settings.training,
+            self._settings.training_in(number),
             seed=derived_seed(self._settings.seed, "train", name, number),
-            device=self._world.device,
-            on_progress=lambda progress: None,
-            should_stop=lambda: False,
+            compute=Compute(self._world.device),
         )
         update = self._kept(update_from(pack(self._network.state_dict(), self._manifest), self._model, self._manifest))
         tensors = views(update, self._manifest)

@@ -19,6 +19,7 @@ from fednet.reporting.reporter import WorkerReporter
 from fednet.tensors import bytes_of
 from fednet.transport.intake import Intake
 from fednet.transport.link import Link
+from fednet.worker.progress import TrainingProgress
 from fednet.worker.record_log import RecordLog
 from fednet.worker.session import (
     BeginTask,
@@ -42,7 +43,6 @@ from fednet.worker.session import (
     Train,
     WorkerSession,
 )
-from fednet.worker.training import TrainingProgress
 from fednet.worker.workshop import Workshop
 
 log = logging.getLogger("fednet.worker")

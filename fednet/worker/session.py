@@ -66,6 +66,7 @@ class UpdateSaved:
     samples: int
     train_s: float
     loss: float
+    confusion: tuple[int, ...] = ()  # what is told of the round's model, as UPDATE_OFFERED carries it
 
 
 @dataclass(frozen=True)
@@ -305,6 +306,7 @@ class WorkerSession:
             samples=update.samples,
             train_s=update.train_s,
             loss=update.loss,
+            confusion=list(update.confusion),
         )
         return [Send(offer)]
 

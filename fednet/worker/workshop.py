@@ -16,8 +16,11 @@ from fednet.errors import ModelError
 from fednet.protocol.messages import RoundStarted
 from fednet.tensors import Manifest, bytes_of, digest_of, empty_flat, manifest_of, pack, update_from, views
 from fednet.transport.intake import Intake, MemoryStore
+from fednet.worker.compute import Compute
+from fednet.worker.held_out import NOTHING_TOLD, HeldOut
+from fednet.worker.progress import TrainingProgress
 from fednet.worker.session import UpdateSaved
-from fednet.worker.training import TrainingData, TrainingProgress, train
+from fednet.worker.training import TrainingData, train
 
 Tamper = Callable[[torch.Tensor, Manifest], torch.Tensor]
 """Turns an honest update (uint8 flat) into the one that is sent: for demonstrations and tests of the defence."""
@@ -75,23 +78,26 @@ class Workshop:
         worker: str,
         model: nn.Module,
         data: TrainingData,
-        device: torch.device,
+        compute: Compute,
         own_model: OwnModel,
         tamper: Tamper | None = None,
+        held_out: HeldOut | None = None,
         update_form: Form = PLAIN,
         model_form: Form = PLAIN,
     ) -> None:
         """`update_form` and `model_form`: how updates and global models travel in this run."""
-        self.device = device
+        self.device = compute.device
         self.manifest = manifest_of(model.state_dict(), [name for name, _ in model.named_parameters()])
         self.samples = data.samples
         self.update = empty_flat(self.manifest)  # as it travels
         self._run = run
         self._worker = worker
-        self._model = model.to(device)
+        self._model = model.to(compute.device)
         self._data = data
+        self._compute = compute
         self._own_model = own_model
         self._tamper = tamper
+        self._held_out = held_out
         self._update_form, self._model_form = update_form, model_form
         self._base = empty_flat(self.manifest)
         self._received = self._base  # as the model travelled
@@ -124,6 +130,9 @@ class Workshop:
         """
         self._stop.clear()
         self._base = self._model_form.decoded(self._received, self.manifest)
+        confusion = self._judge_base(started.round)
+        if confusion is None:
+            return None
         result = self._trained_before(started) or self._train(started, training, on_progress)
         if result is None:
             return None
@@ -139,7 +148,18 @@ class Workshop:
             samples=saved.samples,
             train_s=saved.train_s,
             loss=saved.loss,
+            confusion=confusion,
         )
+
+    def _judge_base(self, round_number: int) -> tuple[int, ...] | None:
+        """Return what the coordinator is told of the received model on this site's held-out scans; None when stopped.
+
+        Judged anew after a restart: the same model and scans give the same counts.
+        """
+        if self._held_out is None:
+            return NOTHING_TOLD
+        self._model.load_state_dict(views(self._base, self.manifest))
+        return self._held_out.judge(self._model, round_number=round_number, should_stop=self._stop.is_set)
 
     def _encoded(self, update: torch.Tensor, started: RoundStarted) -> torch.Tensor:
         """Return the update as it travels; the same again where an earlier process had come so far."""
@@ -180,7 +200,7 @@ class Workshop:
             self._data,
             training,
             seed=derived_seed(started.seed, "train", self._worker, started.round),
-            device=self.device,
+            compute=self._compute,
             on_progress=on_progress,
             should_stop=self._stop.is_set,
         )

@@ -13,19 +13,19 @@ def test_the_baseline_trains_saves_its_best_and_can_be_evaluated(
     assert run(capsys, "split", *data).code == 0
     model = tmp_path / "local.pth"
     sites = [tmp_path / "client1_data", tmp_path / "client2_data"]
-    settings = ["--model", "small-cnn", "--image-size", "32", "--epochs", "2", "--batch-size", "16", "--device", "cpu"]
+    settings = ["--model", "small-cnn", "--image-size", "32", "--rounds", "2", "--batch-size", "16", "--device", "cpu"]
     arguments = ["train-local", *sites, "--server-data", tmp_path / "server_data", *settings, "--save", model, "--json"]
     ran = run(capsys, *arguments)
     assert ran.code == 0, ran.err
-    epochs = json.loads(ran.out)["epochs"]
-    assert [each["epoch"] for each in epochs] == [1, 2]
-    again = json.loads(run(capsys, *arguments).out)["epochs"]
-    assert [each["test"] for each in again] == [each["test"] for each in epochs]
+    rounds = json.loads(ran.out)["rounds"]
+    assert [each["round"] for each in rounds] == [1, 2]
+    again = json.loads(run(capsys, *arguments).out)["rounds"]
+    assert [each["test"] for each in again] == [each["test"] for each in rounds]
 
     judged = json.loads(
         run(capsys, "evaluate", "--model", model, "--data", tmp_path / "server_data" / "test", "--json").out
     )
-    best = max(epochs, key=lambda each: each["validation"]["macro_f1"])
+    best = max(rounds, key=lambda each: each["validation"]["macro_f1"])
     assert judged["accuracy"] == best["test"]["accuracy"]
     assert {"balanced_accuracy", "macro_f1", "per_class", "confusion", "images"} <= judged.keys()
     assert "recall" in run(capsys, "evaluate", "--model", model, "--data", tmp_path / "server_data" / "test").out
@@ -38,6 +38,8 @@ def test_the_baseline_trains_saves_its_best_and_can_be_evaluated(
         (["nowhere", "--lr", "-1"], "--lr"),
         (["nowhere", "--model", "vgg"], "small-cnn"),
         (["nowhere", "--device", "toaster"], "--device"),
+        (["nowhere", "--freeze-until", "layer9"], "layer4"),
+        (["nowhere", "--freeze-until", "fc"], "nothing to train"),
     ],
 )
 def test_wrong_use_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str) -> None:

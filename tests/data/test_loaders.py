@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from data.images import load_folder
+from data.images import ScanSet, load_folder
 from data.loaders import ScanLoader
 from tests.data.scans import write_folder
 
@@ -31,6 +31,17 @@ def test_the_seed_decides_order_and_augmentation(loader: ScanLoader) -> None:
     assert torch.equal(first[0], again[0])
     assert not torch.equal(first[1], other[1])
     assert not torch.equal(epoch(loader, 1, augment=False)[0], first[0])
+
+
+def test_balanced_batches_draw_every_class_alike(tmp_path: Path) -> None:
+    scans = load_folder(write_folder(tmp_path), image_size=16)
+    few = torch.cat([torch.arange(12), torch.arange(3).repeat(40)])  # 123 of the first class, 3 of each other
+    loader = ScanLoader(ScanSet(scans.images[few], scans.labels[few], ()), CPU)
+    drawn = [labels for _, labels in loader.batches(batch_size=32, seed=0, augment=False, balanced=True)]
+    counts = torch.cat(drawn).bincount(minlength=4)
+    assert loader.class_counts.tolist() == [123, 3, 3, 3]
+    assert int(counts.sum()) == loader.samples
+    assert counts.min() > 20
 
 
 @pytest.mark.parametrize(("batch_size", "sizes"), [(5, [5, 5, 2]), (11, [12]), (12, [12]), (100, [12])])

@@ -9,6 +9,7 @@ from data.loaders import ScanLoader
 from data.phantoms import phantom_set, write_phantoms
 from fednet.config import TrainingSettings, derived_seed
 from fednet.reporting.metrics import evaluate
+from fednet.worker.compute import Compute
 from fednet.worker.training import train
 from models.registry import build
 
@@ -44,15 +45,7 @@ def test_an_untrained_net_guesses_and_a_trained_one_learns_but_not_at_once() -> 
     settings = TrainingSettings(local_epochs=1, batch_size=8, learning_rate=0.02)
     accuracies = [evaluate(model, test, classes=CLASSES).accuracy]
     for epoch in range(3):
-        train(
-            model,
-            training,
-            settings,
-            seed=derived_seed(0, epoch),
-            device=CPU,
-            on_progress=lambda progress: None,
-            should_stop=lambda: False,
-        )
+        train(model, training, settings, seed=derived_seed(0, epoch), compute=Compute(CPU))
         accuracies.append(evaluate(model, test, classes=CLASSES).accuracy)
     assert accuracies[0] <= 0.4
     assert accuracies[1] < 0.95

@@ -1,6 +1,6 @@
 import torch
 
-from data.transforms import augmented, normalised
+from data.transforms import augmentation, augmented, normalised
 
 
 def test_grey_becomes_three_normalised_channels() -> None:
@@ -14,9 +14,9 @@ def test_grey_becomes_three_normalised_channels() -> None:
 def test_augmentation_keeps_shape_and_comes_from_the_generator_alone() -> None:
     images = torch.rand(4, 3, 16, 16)
     torch.manual_seed(1)
-    first = augmented(images, torch.Generator().manual_seed(5))
+    first = augmented(images, augmentation(4, torch.Generator().manual_seed(5)))
     torch.manual_seed(2)
-    second = augmented(images, torch.Generator().manual_seed(5))
+    second = augmented(images, augmentation(4, torch.Generator().manual_seed(5)))
     assert first.shape == images.shape
     assert torch.equal(first, second)
     assert not torch.allclose(first, images)
@@ -25,6 +25,6 @@ def test_augmentation_keeps_shape_and_comes_from_the_generator_alone() -> None:
 def test_augmentation_is_mild() -> None:
     grid = torch.linspace(-1, 1, 64)
     blob = torch.exp(-4 * (grid[:, None] ** 2 + grid[None] ** 2)).expand(32, 1, 64, 64)
-    moved = augmented(blob, torch.Generator().manual_seed(0))
+    moved = augmented(blob, augmentation(32, torch.Generator().manual_seed(0)))
     overlap = (moved * blob).sum(dim=(1, 2, 3)) / (moved.flatten(1).norm(dim=1) * blob.flatten(1).norm(dim=1))
     assert overlap.min() > 0.8

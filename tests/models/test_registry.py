@@ -29,5 +29,5 @@ def test_no_convolution_comes_after_the_last(name: str) -> None:
 
 
 def test_an_unknown_architecture_is_answered_with_those_there_are() -> None:
-    with pytest.raises(ModelError, match="resnet18, small-cnn"):
+    with pytest.raises(ModelError, match="resnet18, resnet18-gn, small-cnn"):
         build("vgg", classes=4)

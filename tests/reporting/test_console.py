@@ -3,7 +3,7 @@ import pytest
 from fednet.config import WorkerName
 from fednet.reporting.console import RunConsole, WorkerConsole, rejections, round_cells
 from fednet.reporting.reporter import WorkerView
-from fednet.worker.training import TrainingProgress
+from fednet.worker.progress import TrainingProgress
 from tests.audit.records import chain, closing
 
 DOCUMENT = {

@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from fednet.reporting.log_lines import LogReporter
-from fednet.worker.training import TrainingProgress
+from fednet.worker.progress import TrainingProgress
 from tests.audit.records import chain, closing
 
 DOCUMENT = {

@@ -48,7 +48,13 @@ class TinyData:
     def batch_count(self, batch_size: int) -> int:
         return -(-self.samples // batch_size)
 
-    def batches(self, *, batch_size: int, seed: int, augment: bool) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    @property
+    def class_counts(self) -> torch.Tensor:
+        return self._labels.bincount(minlength=2)
+
+    def batches(
+        self, *, batch_size: int, seed: int, augment: bool, balanced: bool = False
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         order = torch.randperm(self.samples, generator=torch.Generator().manual_seed(seed))
         for start in range(0, self.samples, batch_size):
             chosen = order[start : start + batch_size]

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -88,6 +89,13 @@ def test_a_round_is_received_trained_and_offered() -> None:
     assert worker.handle(Heard(wanted)) == [SendUpdate(offer.transfer, 4, 2**20)]
     worker.handle(Heard(UpdateAccepted(round=1, sha256=SAVED.sha256)))
     assert worker.stage is Stage.DELIVERED
+
+
+def test_what_was_found_on_held_out_scans_goes_with_every_offer() -> None:
+    worker = trained()
+    assert offered(worker.handle(replace(SAVED, confusion=(6, 1, 0, 5)))).confusion == [6, 1, 0, 5]
+    worker.handle(LinkLost())
+    assert offered(worker.handle(Heard(round_started()))[1:]).confusion == [6, 1, 0, 5]
 
 
 def test_a_trained_update_is_offered_again_after_a_reconnect_and_not_trained_again() -> None:

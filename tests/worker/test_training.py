@@ -4,8 +4,10 @@ import torch
 from fednet.config import TrainingSettings
 from fednet.errors import TrainingError
 from fednet.reporting.metrics import evaluate
-from fednet.worker import training
-from fednet.worker.training import TrainingProgress, TrainingResult, train
+from fednet.worker import progress
+from fednet.worker.compute import Compute
+from fednet.worker.progress import TrainingProgress
+from fednet.worker.training import TrainingResult, train
 from tests.worker.fakes import TinyData, TinyNet, tiny_net
 
 CPU = torch.device("cpu")
@@ -13,9 +15,7 @@ SETTINGS = TrainingSettings(local_epochs=3, batch_size=8, learning_rate=0.05)
 
 
 def run(model: TinyNet, data: TinyData, settings: TrainingSettings = SETTINGS, seed: int = 1) -> TrainingResult:
-    return train(
-        model, data, settings, seed=seed, device=CPU, on_progress=lambda progress: None, should_stop=lambda: False
-    )
+    return train(model, data, settings, seed=seed, compute=Compute(CPU))
 
 
 def weights(model: TinyNet) -> torch.Tensor:
@@ -49,13 +49,7 @@ def test_no_epochs_change_nothing() -> None:
 def test_it_stops_between_batches() -> None:
     answers = iter([False, False, True])
     result = train(
-        tiny_net(),
-        TinyData(),
-        SETTINGS,
-        seed=1,
-        device=CPU,
-        on_progress=lambda progress: None,
-        should_stop=lambda: next(answers),
+        tiny_net(), TinyData(), SETTINGS, seed=1, compute=Compute(CPU), should_stop=lambda: next(answers)
     )
     assert result.stopped
     assert result.batches == 2
@@ -67,9 +61,9 @@ def test_a_loss_that_is_not_finite_is_said() -> None:
 
 
 def test_progress_rises_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "PROGRESS_EVERY_S", 0.0)
+    monkeypatch.setattr(progress, "PROGRESS_EVERY_S", 0.0)
     seen: list[TrainingProgress] = []
-    train(tiny_net(), TinyData(), SETTINGS, seed=1, device=CPU, on_progress=seen.append, should_stop=lambda: False)
+    train(tiny_net(), TinyData(), SETTINGS, seed=1, compute=Compute(CPU), on_progress=seen.append)
     fractions = [each.fraction for each in seen]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
@@ -80,12 +74,4 @@ def test_progress_rises_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_it_learns_on_cuda() -> None:
     model, data = tiny_net().to("cuda"), TinyData(64)
-    train(
-        model,
-        data,
-        SETTINGS,
-        seed=1,
-        device=torch.device("cuda"),
-        on_progress=lambda progress: None,
-        should_stop=lambda: False,
-    )
+    train(model, data, SETTINGS, seed=1, compute=Compute(torch.device("cuda")))

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -6,7 +7,10 @@ import torch
 from fednet.config import TrainingSettings
 from fednet.errors import ModelError
 from fednet.protocol.messages import RoundStarted
+from fednet.reporting.metrics import evaluate
 from fednet.tensors import bytes_of, digest_of, manifest_of, pack, parameters_of
+from fednet.worker.compute import Compute
+from fednet.worker.held_out import HeldOut
 from fednet.worker.session import UpdateSaved
 from fednet.worker.workshop import Tamper, Workshop
 from tests.worker.fakes import MemoryOwnModel, TinyData, tiny_net
@@ -19,15 +23,16 @@ def base() -> torch.Tensor:
     return pack(model.state_dict(), manifest_of(model.state_dict(), [name for name, _ in model.named_parameters()]))
 
 
-def workshop(own: MemoryOwnModel, tamper: Tamper | None = None) -> Workshop:
+def workshop(own: MemoryOwnModel, tamper: Tamper | None = None, held_out: HeldOut | None = None) -> Workshop:
     made = Workshop(
         run="r",
         worker="client1",
         model=tiny_net(),
         data=TinyData(),
-        device=torch.device("cpu"),
+        compute=Compute(torch.device("cpu")),
         own_model=own,
         tamper=tamper,
+        held_out=held_out,
     )
     intake = made.new_intake(nbytes=made.manifest.total_bytes, sha256=digest_of(base()))
     intake.buffer(0, intake.nbytes)[:] = bytes_of(base())
@@ -79,6 +84,45 @@ def test_what_an_earlier_process_trained_for_this_round_is_sent_and_not_trained_
     again = work(workshop(own))
     assert again == first
     assert own.writes == 1
+
+
+def judging(data: TinyData, *, is_shared: bool = True) -> HeldOut:
+    return HeldOut(data, classes=("dark", "bright"), is_shared=is_shared, notice=lambda text: None)
+
+
+def test_the_model_that_was_received_is_judged_and_not_the_one_that_was_trained() -> None:
+    data = TinyData(40, seed=9)
+    saved = work(workshop(MemoryOwnModel(), held_out=judging(data)))
+    found = evaluate(tiny_net(seed=5), data, classes=("dark", "bright")).confusion
+    assert saved.confusion == tuple(count for row in found for count in row)
+
+
+def test_judging_changes_no_bit_of_the_training_and_tells_nothing_unasked() -> None:
+    plain = work(workshop(MemoryOwnModel()))
+    judged = work(workshop(MemoryOwnModel(), held_out=judging(TinyData(40, seed=9), is_shared=False)))
+    assert judged == plain
+    assert judged.confusion == ()
+
+
+def test_what_an_earlier_process_trained_is_told_with_the_same_counts() -> None:
+    own = MemoryOwnModel()
+    first = work(workshop(own, held_out=judging(TinyData(40, seed=9))))
+    again = work(workshop(own, held_out=judging(TinyData(40, seed=9))))
+    assert again == first
+    assert (own.writes, sum(first.confusion)) == (1, 40)
+
+
+def test_a_worker_that_is_stopped_while_it_judges_trains_nothing() -> None:
+    own = MemoryOwnModel()
+
+    class Stopping(TinyData):
+        def in_order(self, *, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            made.stop()
+            return super().in_order(batch_size=batch_size)
+
+    made = workshop(own, held_out=judging(Stopping(40)))
+    assert made.work(started(), SETTINGS, lambda progress: None) is None
+    assert own.writes == 0
 
 
 def test_what_was_trained_for_another_round_is_not_sent() -> None:

@@ -1,0 +1,104 @@
+"""One device and how a training step is computed on it: precision, compilation, and what fits into its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from fednet.errors import TrainingError
+from fednet.worker.objective import Objective
+
+_FEWEST = 2  # images at once: BatchNorm cannot train on one
+Network = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Compute:
+    """Computes gradients on one device; remembers from round to round how many images fit at once.
+
+    On CUDA in mixed precision: bfloat16, or float16 with scaled gradients where the GPU has no bfloat16.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        *,
+        compiles: bool = False,
+        most_at_once: int | None = None,
+        notice: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """`compiles`: use torch.compile; `most_at_once`: images in one pass, where it is known (else all)."""
+        self.device = device
+        self._compiles = compiles
+        self._most = most_at_once
+        self._notice = notice
+        is_cuda = device.type == "cuda"
+        self._mixes = is_cuda
+        self._half = torch.bfloat16 if not is_cuda or torch.cuda.is_bf16_supported() else torch.float16
+        self._scaler = torch.amp.GradScaler(device.type, enabled=self._half is torch.float16)
+
+    def network(self, model: nn.Module) -> Network:
+        """Return what is called for the model's logits."""
+        return torch.compile(model) if self._compiles else model
+
+    def step(
+        self,
+        network: Network,
+        optimiser: torch.optim.Optimizer,
+        objective: Objective,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+    ) -> torch.Tensor:
+        """Take one optimiser's step on a batch, and return its mean loss (a scalar on the device).
+
+        Where memory overflows, the batch is computed in halves from then on, whose gradients add up to those of the
+        whole (BatchNorm sees the halves). Raises `TrainingError` where not even two images fit.
+        """
+        images = images.contiguous(memory_format=torch.channels_last)
+        while True:
+            optimiser.zero_grad(set_to_none=True)
+            try:
+                loss = self._gradients(network, objective, images, labels)
+                break
+            except torch.OutOfMemoryError:
+                overflowing = self._parts(len(labels))
+            self._halve(len(labels), overflowing)
+        self._scaler.unscale_(optimiser)
+        objective.pull()
+        self._scaler.step(optimiser)
+        self._scaler.update()
+        return loss
+
+    def _gradients(
+        self, network: Network, objective: Objective, images: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
+        parts = self._parts(len(labels))
+        total = objective.weight_of(labels)
+        sum_of_losses = torch.zeros((), device=self.device)
+        for some, theirs in zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True):
+            with torch.autocast(self.device.type, dtype=self._half, enabled=self._mixes):
+                logits = network(some)
+            loss = objective.loss(logits.float(), theirs) / total
+            torch.autograd.backward(self._scaler.scale(loss))
+            sum_of_losses += loss.detach()
+        return sum_of_losses
+
+    def _parts(self, images: int) -> int:
+        """Return in how many passes so many images are computed."""
+        return 1 if self._most is None else -(-images // self._most)
+
+    def _halve(self, images: int, parts: int) -> None:
+        at_once = -(-images // parts)
+        if at_once <= _FEWEST:
+            raise TrainingError(
+                f"the memory of {self.device} is too small for {at_once} images at once: another program may be using "
+                "it; a smaller --image-size or --model needs less"
+            )
+        self._most = max(_FEWEST, at_once // 2)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._notice(
+            f"Warning: the memory of {self.device} is too small for {at_once} images at once; {self._most} from now "
+            f"on, and a step still takes all {images}"
+        )
