@@ -5,6 +5,9 @@ from __future__ import annotations
 CLASSES: tuple[str, ...] = ("glioma", "meningioma", "no_tumor", "pituitary")
 """Class names; a class's index here is its label and the model's logit."""
 
+NO_FINDING = "no_tumor"
+"""The class of a scan that shows none of the others."""
+
 FOLDERS: tuple[str, ...] = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
 """The folder of each class, as Kaggle names it and `split` writes it."""
 

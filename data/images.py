@@ -1,16 +1,20 @@
-"""Scans of a folder, decoded once into uint8 tensors; broken files are skipped, counted and listed."""
+"""Scans of a folder as uint8 tensors, decoded or from the cache; broken files are skipped, counted and listed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 
+from data.cache import Known, ScanCache, key_of
 from data.classes import CLASSES, EXPECTED_FOLDERS, class_of
 from data.greys import Pixels, square
 from data.scan_files import is_scan_file, read_slices
@@ -18,6 +22,14 @@ from data.slices import MIDDLE
 from fednet.errors import DataError
 
 MAX_BAD_FRACTION = 0.01
+
+Progress = Callable[[int, int], None]
+"""Told (files read, files in all) now and then, by the thread that loads; never where that takes under a second."""
+
+T = TypeVar("T")
+
+_SILENT_FOR_S, _TOLD_EVERY_S = 1.0, 0.2
+_KEPT_EVERY_S = 10.0  # as much decoding is lost where a process is killed
 
 
 @dataclass(frozen=True)
@@ -32,9 +44,10 @@ class BadFile:
 class ScanSet:
     """All scans of one folder."""
 
-    images: torch.Tensor  # (n, 1, size, size) uint8, grey
+    images: torch.Tensor  # (n, 1, size, size) uint8, grey; may be mapped from a cache, which writing here leaves alone
     labels: torch.Tensor  # (n,) int64, index into CLASSES
     skipped: tuple[BadFile, ...]
+    from_cache: int = 0  # how many of them needed no decoding
 
     def class_counts(self) -> dict[str, int]:
         """Return how many scans there are of each class."""
@@ -42,21 +55,47 @@ class ScanSet:
         return dict(zip(CLASSES, counts, strict=True))
 
 
-def load_folder(folder: Path, *, image_size: int, max_bad_fraction: float = MAX_BAD_FRACTION) -> ScanSet:
+@dataclass(frozen=True)
+class _Scan:
+    """One file that could be read, and what a cache knows of it or is to keep."""
+
+    pixels: Pixels
+    known: Known | None
+
+    @property
+    def row(self) -> int | None:
+        """Where in the cache the pixels are, if they are from there."""
+        return None if self.known is None else self.known.row
+
+
+def load_folder(
+    folder: Path,
+    *,
+    image_size: int,
+    max_bad_fraction: float = MAX_BAD_FRACTION,
+    cache: ScanCache | None = None,
+    progress: Progress = lambda done, total: None,
+) -> ScanSet:
     """Return every scan under `folder` (one folder per class) at `image_size` pixels square.
 
-    The order is that of the file names, whatever the file system's. Raises `DataError` for a missing folder, folders
-    that are no classes, no image at all, or more than `max_bad_fraction` broken files.
+    The order is that of the file names, whatever the file system's; `cache`, of this folder and size, changes no pixel.
+    Raises `DataError` for a missing folder, folders that are no classes, no image at all, or more than
+    `max_bad_fraction` broken files.
     """
     found = list(files_of(folder))
-    decoded = decode_all([path for path, _ in found], image_size)
-    bad = tuple(item for item in decoded if isinstance(item, BadFile))
+    read = _read_all([path for path, _ in found], image_size, cache, progress)
+    bad = tuple(each for each in read if isinstance(each, BadFile))
     refuse_too_many(bad, len(found), max_bad_fraction)
-    good = [(image, label) for image, (_, label) in zip(decoded, found, strict=True) if not isinstance(image, BadFile)]
+    good = [(each, label) for each, (_, label) in zip(read, found, strict=True) if not isinstance(each, BadFile)]
     if not good:
         raise DataError(f"{folder}", found="no readable image", expected=f"images in {EXPECTED_FOLDERS}")
-    images = torch.from_numpy(np.stack([image for image, _ in good])).unsqueeze(1)
-    return ScanSet(images, torch.tensor([label for _, label in good]), bad)
+    scans = [scan for scan, _ in good]
+    return ScanSet(
+        _images(scans, cache),
+        torch.tensor([label for _, label in good]),
+        bad,
+        from_cache=sum(each.row is not None for each in scans),
+    )
 
 
 def files_of(folder: Path) -> Iterator[tuple[Path, int]]:
@@ -106,10 +145,68 @@ def _children(folder: Path) -> list[Path]:
         raise DataError(f"folder {folder}", found=f"it cannot be read ({exc.strerror})") from exc
 
 
-def decode_all(paths: Sequence[Path], image_size: int) -> list[Pixels | BadFile]:
-    """Return each file as grey uint8  # (image_size, image_size), or why it cannot be; decoded in parallel."""
+def _read_all(
+    paths: Sequence[Path], image_size: int, cache: ScanCache | None, progress: Progress
+) -> list[_Scan | BadFile]:
+    """Return each file from the cache, or decoded: in threads, which Pillow leaves alone with their cores."""
+    read: list[_Scan | BadFile] = []
+    kept, keep_s = 0, time.monotonic() + _KEPT_EVERY_S
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        return list(pool.map(lambda path: decode(path, image_size), paths))
+        for each in _told(pool.map(partial(_read, image_size=image_size, cache=cache), paths), len(paths), progress):
+            read.append(each)
+            if cache is not None and time.monotonic() > keep_s:
+                cache.keep(_to_keep(read[kept:]))
+                kept, keep_s = len(read), time.monotonic() + _KEPT_EVERY_S
+    if cache is not None:
+        cache.keep(_to_keep(read[kept:]))
+        cache.keep_only([known.name for known, _ in _to_keep(read)])
+    return read
+
+
+def _read(path: Path, image_size: int, cache: ScanCache | None) -> _Scan | BadFile:
+    known = None
+    try:
+        known = cache.find(path) if cache is not None else None
+        if cache is not None and known is not None and known.row is not None:
+            return _Scan(cache.rows[known.row].numpy(), known)
+    except OSError:
+        pass  # decoding finds the same, and says it
+    pixels = decode(path, image_size)
+    if isinstance(pixels, BadFile):
+        return pixels
+    return _Scan(pixels, known if known is not None and _is_still(path, known) else None)
+
+
+def _is_still(path: Path, known: Known) -> bool:
+    """Whether what was decoded is what the cache was asked for: nobody wrote to the file meanwhile."""
+    try:
+        return key_of(path) == known.key
+    except OSError:
+        return False
+
+
+def _to_keep(read: Sequence[_Scan | BadFile]) -> list[tuple[Known, Pixels]]:
+    return [(each.known, each.pixels) for each in read if isinstance(each, _Scan) and each.known is not None]
+
+
+def _images(scans: Sequence[_Scan], cache: ScanCache | None) -> torch.Tensor:
+    """Return the pixels  # (n, 1, size, size); not copied where they follow each other in the cache."""
+    first = scans[0].row
+    if cache is not None and first is not None:
+        end = first + len(scans)
+        if [each.row for each in scans] == list(range(first, end)):
+            return cache.rows[first:end].unsqueeze(1)
+    return torch.from_numpy(np.stack([each.pixels for each in scans])).unsqueeze(1)
+
+
+def _told(items: Iterable[T], total: int, progress: Progress) -> Iterator[T]:
+    """Yield the items, and tell how many there were so far."""
+    tell_s = time.monotonic() + _SILENT_FOR_S
+    for done, item in enumerate(items, start=1):
+        yield item
+        if time.monotonic() > tell_s:
+            progress(done, total)
+            tell_s = time.monotonic() + _TOLD_EVERY_S
 
 
 def decode(path: Path, image_size: int, *, from_all_pixels: bool = False) -> Pixels | BadFile:

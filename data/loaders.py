@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -16,8 +16,12 @@ _RESIDENT_SHARE = 0.25  # of a GPU's free memory: scans that take more stay in t
 class ScanLoader:
     """The scans of one folder as batches. Satisfies `fednet.worker.training.TrainingData`."""
 
-    def __init__(self, scans: ScanSet, device: torch.device) -> None:
+    def __init__(
+        self, scans: ScanSet, device: torch.device, *, share: Callable[[int], slice] = lambda count: slice(0, count)
+    ) -> None:
+        """`share`: which images of a batch of so many are wanted here, where several processes share the batches."""
         self.scans = scans
+        self._share = share
         self._device = device
         self._images = scans.images.to(device) if _fits(scans.images, device) else scans.images  # uint8
         self._labels = scans.labels.to(device)
@@ -46,12 +50,14 @@ class ScanLoader:
         """
         generator = torch.Generator().manual_seed(seed)
         order = self._drawn(generator) if balanced else torch.randperm(self.samples, generator=generator)
-        draws = self._sent(augmentation(self.samples, generator)) if augment else None
+        plan = self._sent(augmentation(self.samples, generator)) if augment else None
         places = order.to(self._images.device)
         labels = self._labels[self._sent(order)]
         for start, stop in self._bounds(batch_size):
-            images = normalised(self._sent(self._images[places[start:stop]]))
-            yield images if draws is None else augmented(images, draws[:, start:stop]), labels[start:stop]
+            own = range(start, stop)[self._share(stop - start)]
+            grey = self._sent(self._images[places[own.start : own.stop]])
+            images = normalised(grey) if plan is None else augmented(grey, plan[own.start : own.stop])
+            yield images, labels[start:stop]
 
     def in_order(self, *, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield every scan once, as it is, for evaluation."""

@@ -13,6 +13,7 @@ FednetError                    exit 1: failed while running
 │   └── TooSlow                ... because this side dropped it: too few bytes came
 ├── AggregationError           the round's updates cannot be aggregated safely
 ├── TrainingError              local training failed
+│   └── ProcessLost            ... because another process of this worker (`torchrun`) is gone
 ├── StorageError               a file could not be made durable
 │   ├── DiskFull               ... because there is no room left
 │   └── SyncFailed             ... because the disk refused what it had taken: stop, and never try again
@@ -98,6 +99,10 @@ class AggregationError(FednetError):
 
 class TrainingError(FednetError):
     """Local training could not produce an update (for example a loss that is not finite)."""
+
+
+class ProcessLost(TrainingError):
+    """Another process of this worker is gone, and with it what they were computing; started again they go on."""
 
 
 class StorageError(FednetError):

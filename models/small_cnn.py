@@ -22,9 +22,30 @@ class SmallCnn(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits  # (b, classes) of images  # (b, 3, s, s)."""
-        pooled = functional.adaptive_avg_pool2d(self.features(images), _GRID).flatten(1)
-        logits: torch.Tensor = self.fc(pooled)
+        logits: torch.Tensor = self.fc(_on_grid(self.features(images)).flatten(1))
         return logits
+
+
+def _on_grid(maps: torch.Tensor) -> torch.Tensor:
+    """Return the average of each cell  # (b, channels, 4, 4); where that is asked for, by ways that repeat on CUDA.
+
+    There the gradients of adaptive pooling are summed in whatever order they come.
+    """
+    size = maps.shape[-1]  # of images that are square
+    if size % _GRID == 0:
+        return functional.avg_pool2d(maps, size // _GRID)
+    if torch.are_deterministic_algorithms_enabled():
+        return _averages(_averages(maps, dim=-2), dim=-1)
+    return functional.adaptive_avg_pool2d(maps, _GRID)
+
+
+def _averages(maps: torch.Tensor, *, dim: int) -> torch.Tensor:
+    """Average one dimension of any size to the grid's, by the same cells as adaptive pooling, which may overlap."""
+    size = maps.shape[dim]
+    starts = [cell * size // _GRID for cell in range(_GRID)]
+    ends = [-(-(cell + 1) * size // _GRID) for cell in range(_GRID)]
+    cells = [maps.narrow(dim, start, end - start).mean(dim) for start, end in zip(starts, ends, strict=True)]
+    return torch.stack(cells, dim)
 
 
 def _block(low: int, high: int) -> nn.Sequential:

@@ -22,6 +22,8 @@ ALLOWED = {
         "compression",
         "coordinator.round",
         "worker.compute",
+        "worker.objective",
+        "worker.own_norm",
         "worker.training",
         "reporting.metrics",
         "storage",
@@ -38,13 +40,14 @@ ALLOWED = {
         "storage",
         "transport",
     },
-    "worker": {"worker", "audit", "compression", "protocol", "reporting", "storage", "transport"},
+    "worker": {"worker", "aggregation.batch_norm", "audit", "compression", "protocol", "reporting", "storage", "transport"},
 }
-BASE = {"fednet", "fednet.config", "fednet.errors", "fednet.failpoints", "fednet.tensors"}
+BASE = {"fednet", "fednet.config", "fednet.errors", "fednet.failpoints", "fednet.ranking", "fednet.tensors"}
 PURE = [
     *sorted((ROOT / "fednet/audit").glob("*.py")),
     *sorted((ROOT / "fednet/protocol").glob("*.py")),
     *sorted((ROOT / "fednet/aggregation").rglob("*.py")),
+    ROOT / "fednet/ranking.py",
     ROOT / "fednet/coordinator/conclusions.py",
     ROOT / "fednet/coordinator/round.py",
     ROOT / "fednet/worker/session.py",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _OPTIONS = ("--model", "small-cnn", "--image-size", "32", "--pretrained", "no", "--device", "cpu", "--batch-size", "16")
 _PATIENT = ("--grace", "600", "--deadline", "3600", "--byzantine", "0", "--aggregator", "multikrum")
+_NO_CACHE = "--no-cache"  # whose files are none of the run's: failpoints strike where it could lose something
 _WORKERS = 3
 _FAILPOINT_ROUNDS = 8  # some places are passed once a round
 
@@ -134,15 +135,16 @@ def _site(folder: Path, name: str, *, rounds: int) -> ChaosSite:
     from fednet.commands.processes import coordinator_arguments, free_port, worker_arguments
 
     own, data, port = folder / name, folder / "data", free_port()
-    certs, options = own / "certs", (*_OPTIONS, *_PATIENT, "--rounds", str(rounds), "--resume-if-any")
+    certs, options = own / "certs", (*_OPTIONS, *_PATIENT, "--rounds", str(rounds), "--resume-if-any", _NO_CACHE)
     saves = [own / f"client_{number}.pth" for number in range(1, _WORKERS + 1)]
+    lean = ("--num-threads", "1", _NO_CACHE)
     return ChaosSite(
         folder=own,
         coordinator=coordinator_arguments(
             own / "run", data=data, certs=certs, port=port, workers=_WORKERS, options=options
         ),
         workers=[
-            worker_arguments(number, data=data, certs=certs, port=port, save=save, options=("--num-threads", "1"))
+            worker_arguments(number, data=data, certs=certs, port=port, save=save, options=lean)
             for number, save in enumerate(saves, start=1)
         ],
         saves=saves,

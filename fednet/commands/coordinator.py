@@ -14,6 +14,8 @@ import click
 from fednet.commands.logs import start_logging
 from fednet.commands.options import (
     aggregator_option,
+    cache_options,
+    cache_place,
     certs_option,
     compress_option,
     device_option,
@@ -78,6 +80,7 @@ def command() -> None:
 @device_option
 @certs_option
 @max_bad_files_option
+@cache_options
 @click.option(
     "--unidentified",
     type=click.IntRange(1, 10_000),
@@ -131,6 +134,8 @@ def start(
     device: str,
     certs: Path,
     max_bad_files: float,
+    cache: Path | None,
+    no_cache: bool,
     unidentified: int,
     per_address: int,
     resume: bool,
@@ -156,6 +161,7 @@ def start(
     from fednet.storage.store import settings_in
 
     start_logging(level=log_level, form=log_format, verbose=verbose)
+    place = cache_place(cache, no_cache=no_cache)
     if run_dir is None and (resume or resume_if_any):
         raise BadInput("--resume", found="no --run-dir", expected="the folder of the run to continue")
     begun = settings_in(run_dir) if run_dir is not None else None
@@ -205,6 +211,7 @@ def start(
         weights=weights,
         grace_s=grace,
         max_bad_files=max_bad_files,
+        cache=place,
         unidentified=unidentified,
         per_address=per_address,
         resume=resume,
@@ -309,4 +316,4 @@ def _summarise(folder: Path, *, as_json: bool) -> None:
         click.echo(
             f"{each['worker']}: counted in {counted} of {each['rounds']} rounds, mean weight {each['mean_weight']:.2f}"
         )
-    click.echo(f"every round: {folder / 'history.json'}")
+    click.echo(f"every round: {folder / 'history.json'}; what the models are: {folder / 'final.card.md'}, best.card.md")

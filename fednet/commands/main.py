@@ -22,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("fednet.commands.export", "Hand a saved model on: safetensors, ONNX, TorchScript."),
     "predict": ("fednet.commands.predict", "What a saved model says of scans: pictures, DICOM, NIfTI."),
     "bench": ("fednet.commands.bench", "Measure this machine beside its own limit."),
-    "runs": ("fednet.commands.runs", "Look at runs: list, show, export, verify."),
+    "runs": ("fednet.commands.runs", "Look at runs: list, show, export, verify, card."),
     "simulate": ("fednet.commands.simulate", "Attacks against aggregation rules, on one machine."),
     "split": ("fednet.commands.split", "Split a data set into hospitals and the server's unseen test set."),
     "train-local": (

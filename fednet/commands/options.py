@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -19,6 +19,10 @@ from fednet.config import (
     ServerSettings,
     TrainingSettings,
 )
+from fednet.errors import BadInput
+
+if TYPE_CHECKING:
+    from data.cache import CachePlace
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -136,6 +140,30 @@ def log_options(function: F) -> F:
         click.option("--verbose", is_flag=True, help="Log every connection: --log-level info."),
     )
     return _with(function, options)
+
+
+def cache_options(function: F) -> F:
+    """Add --cache and --no-cache."""
+    options = (
+        click.option(
+            "--cache",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Folder of the decoded scans (default: .fednet-cache in each folder of scans).",
+        ),
+        click.option("--no-cache", is_flag=True, help="Decode all scans, and keep no pixels for the next start."),
+    )
+    return _with(function, options)
+
+
+def cache_place(cache: Path | None, *, no_cache: bool) -> CachePlace:
+    """Return where caches are by these two options; raises `BadInput` where both are given."""
+    from data.cache import in_the_folder, nowhere
+
+    if no_cache and cache is not None:
+        raise BadInput("--no-cache", found=f"--cache {cache} as well", todo="give one of them")
+    if no_cache:
+        return nowhere
+    return in_the_folder if cache is None else lambda folder: cache
 
 
 def model_options(function: F) -> F:

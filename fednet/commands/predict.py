@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from models.prediction import Rules
 
 _NOTE = "For research: this is not a medical device."
+_UNCALIBRATED = "Uncalibrated: {} brings no calibration, so its probabilities are as the network gives them."
 
 
 @click.command("predict")
@@ -50,13 +51,15 @@ def command(
     from fednet.commands import wiring
     from fednet.commands.examining import Examiner, Unreadable, scan_files
     from fednet.worker.device import device_from
-    from models.prediction import Predictor, rules_of
+    from models.prediction import Predictor, is_calibrated, rules_of
 
     choice, where = choice_from(slices), device_from(device)
     saved = wiring.load_checkpoint(model)
     rules = rules_of(saved.facts.extra, threshold=threshold)
     examiner = Examiner(saved, Predictor(saved, rules, device=where), choice=choice, explain=explain)
     report: _Report = _Json(model, saved, rules) if as_json else _Csv(saved) if as_csv else _Text(saved, rules)
+    if not is_calibrated(saved.facts.extra):
+        click.echo(_UNCALIBRATED.format(model), err=True)
     read = unread = 0
     for each in scan_files(scans):
         found = each if isinstance(each, Unreadable) else examiner.examine(each)
@@ -153,6 +156,8 @@ class _Json:
     """One document at the end."""
 
     def __init__(self, path: Path, saved: Checkpoint, rules: Rules) -> None:
+        from models.prediction import is_calibrated
+
         self._classes = saved.facts.classes
         self._document: dict[str, Any] = {
             "model": str(path),
@@ -160,6 +165,8 @@ class _Json:
             "run": saved.facts.run,
             "round": saved.facts.round,
             "classes": list(self._classes),
+            "calibrated": is_calibrated(saved.facts.extra),
+            "temperature": rules.temperature,
             "threshold": rules.threshold,
             "note": _NOTE,
         }

@@ -1,4 +1,4 @@
-"""`cli.py runs list|show|export|verify`: what ran, when, how it ended, and what each round did; nothing is changed."""
+"""`cli.py runs list|show|export|verify|card`: what ran, when, how it ended, and what each round did; nothing is changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fednet.commands import verify
+from fednet.commands import card, verify
 from fednet.commands.options import json_option, run_argument, run_folder
 from fednet.errors import BadInput, FednetError
 
@@ -38,10 +38,11 @@ _UPDATE_FIELDS = (
 
 @click.group("runs")
 def command() -> None:
-    """Look at runs: list, show, export, verify."""
+    """Look at runs: list, show, export, verify, card."""
 
 
 command.add_command(verify.command)
+command.add_command(card.command)
 
 
 @command.command("list")
@@ -173,6 +174,36 @@ def _print_run(found: RunHistory) -> None:
     for document in found.rounds:
         for line in rejections(document):
             click.echo(f"round {document['round']}: {line}")
+    _print_sites(found)
+
+
+def _print_sites(found: RunHistory) -> None:
+    """Show what sites told last of a model, on scans of their own."""
+    told = [document for document in found.rounds if document.get("site_evaluation")]
+    if not told:
+        return
+    click.echo(f"sites, on scans that they hold out, of round {told[-1]['round'] - 1}'s model (they say so):")
+    _print_table(
+        ("site", "scans", "accuracy", "macro F1", "lowest recall"),
+        [
+            (
+                worker,
+                str(each["images"]),
+                f"{each['accuracy']:.3f}",
+                f"{each['macro_f1']:.3f}",
+                _lowest_recall(each["confusion"], found.settings.classes),
+            )
+            for worker, each in told[-1]["site_evaluation"].items()
+        ],
+    )
+
+
+def _lowest_recall(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
+    from fednet.reporting.confusion import recalls
+
+    known = [(recall, name) for recall, name in zip(recalls(confusion), classes, strict=True) if recall is not None]
+    recall, name = min(known)
+    return f"{recall:.3f} ({name})"
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -188,6 +219,8 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _print_round(found: RunHistory, document: dict[str, Any]) -> None:
+    from fednet.reporting.console import sites_line
+
     aggregation = document.get("aggregation", {})
     click.echo(f"round {document['round']} of {found.folder.name}, {found.settings.recipe_name}, f = {_f(document)}")
     if aggregation.get("note"):
@@ -204,6 +237,8 @@ def _print_round(found: RunHistory, document: dict[str, Any]) -> None:
         metrics = document.get(part) or {}
         if metrics:
             click.echo(f"  {part}: " + ", ".join(f"{name} {metrics[name]:.3f}" for name in _METRICS))
+    if (told := sites_line(document)) is not None:
+        click.echo(f"  {told}")
 
 
 def _f(document: dict[str, Any]) -> int:

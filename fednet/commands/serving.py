@@ -11,13 +11,17 @@ from pathlib import Path
 
 import torch
 
+from data.cache import CachePlace
+from fednet.aggregation.batch_norm import require_batch_norm
+from fednet.aggregation.server_optimizer import FRESH, ServerState
 from fednet.aggregation.team import Team
 from fednet.commands import wiring
 from fednet.config import RESUMABLE, RunId, RunSettings
 from fednet.coordinator.aggregator import TrustIn, help_aggregate
 from fednet.coordinator.crew import dismiss, join_team
+from fednet.coordinator.handover import Handover
 from fednet.coordinator.record import Retention, RunRecord
-from fednet.coordinator.service import Coordinator, Judge
+from fednet.coordinator.service import Coordinator
 from fednet.errors import BadInput
 from fednet.reporting.reporter import RunReporter
 from fednet.reporting.status import StatusFile
@@ -35,6 +39,7 @@ from fednet.transport.admission import Admission
 from fednet.transport.capacity import allow_workers
 from fednet.transport.tcp import Listener
 from fednet.worker.device import device_from
+from fednet.worker.objective import require_trainable
 
 _ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound by default
 
@@ -54,6 +59,7 @@ class ServingOptions:
     weights: Path | None
     grace_s: float
     max_bad_files: float
+    cache: CachePlace
     unidentified: int
     per_address: int
     resume: bool
@@ -89,6 +95,8 @@ def _serve_first(
         weights=None if options.resume else options.weights,
         notice=console.notice,
     )
+    require_trainable(network, settings.training)
+    require_batch_norm(network, name=settings.model, asked=settings.batch_norm)
     manifest = wiring.manifest_for(network)
     flat = pack(network.state_dict(), manifest)
     judge = wiring.ServerJudge(
@@ -99,6 +107,7 @@ def _serve_first(
         device=device,
         max_bad_files=options.max_bad_files,
         notice=console.notice,
+        cache=options.cache,
     )
     trust_in: TrustIn | None = None
     if options.needs_root:
@@ -109,6 +118,7 @@ def _serve_first(
             device=device,
             max_bad_files=options.max_bad_files,
             notice=console.notice,
+            cache=options.cache,
         )
     if not allow_workers(settings.workers):
         console.notice(f"Warning: this system allows too few open files for {settings.workers} workers (`ulimit -n`)")
@@ -165,7 +175,7 @@ async def _serve(
     signer: RecordSigner,
     manifest: Manifest,
     flat: torch.Tensor,
-    judge: Judge,
+    judge: wiring.ServerJudge,
     device: torch.device,
     trust_in: TrustIn | None,
     team: Team,
@@ -180,10 +190,18 @@ async def _serve(
         signer=signer,
         software=wiring.software(),
         retention=options.retention,
+        hand_on=Handover(
+            load=lambda path: writer.load(path)[0],
+            save=writer.save,
+            examine=judge.examine,
+            notice=console.notice,
+            split=judge.split_record(),
+        ),
     )
+    server = FRESH
     if options.resume:
         break_seal(options.folder)
-        flat = _resume(store, record, writer, options, console)
+        flat, server = _resume(store, record, writer, options, console)
     else:
         record.begin(flat, manifest=manifest.digest)
     coordinator = Coordinator(
@@ -198,6 +216,8 @@ async def _serve(
         device=device,
         grace_s=options.grace_s,
         trust_in=trust_in,
+        refit=judge.refit if settings.batch_norm == "reestimated" else None,
+        server=server,
         team=team,
         keeps_updates=options.retention.updates,
         show_status=StatusFile(options.folder).show,
@@ -226,17 +246,19 @@ def _run_to_resume(store: RunStore, settings: RunSettings) -> RunId:
 
 def _resume(
     store: RunStore, record: RunRecord, writer: wiring.CheckpointWriter, options: ServingOptions, console: RunReporter
-) -> torch.Tensor:
-    """Return the model to go on from; says what the folder lacks, and clears what a crash left over."""
+) -> tuple[torch.Tensor, ServerState]:
+    """Return what to go on from; says what the folder lacks, and clears what a crash left over."""
     for missing in sweep(store, keeps_updates=options.retention.updates):
         console.notice(f"Warning: {missing}")
     committed = record.rounds
-    flat, _ = writer.load(store.folder / "checkpoints" / checkpoint_name(len(committed)))
+    flat, server = writer.load_server(store.folder / "checkpoints" / checkpoint_name(len(committed)))
     if committed and digest_of(flat) != committed[-1].model_sha256:
         raise BadInput(committed[-1].checkpoint, found="not the model that its round committed")
+    if server.moments and server.digest != committed[-1].document["server_sha256"]:
+        raise BadInput(committed[-1].checkpoint, found="not the optimiser's state that its round committed")
     record.resume(flat)
     console.notice(f"resuming {store.folder} after round {len(committed)}")
-    return flat
+    return flat, server
 
 
 def _certified_hosts(options: ServingOptions) -> list[str]:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fednet.commands.options import (
+    cache_options,
+    cache_place,
     compress_option,
     device_option,
     json_option,
@@ -55,6 +57,7 @@ _RULES = (
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the grid; the same one resumes it.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Folder for the picture (default: --out).")
 @device_option
+@cache_options
 @json_option
 def command(
     dataset: Path | None,
@@ -74,6 +77,8 @@ def command(
     out: Path | None,
     plot: Path | None,
     device: str,
+    cache: Path | None,
+    no_cache: bool,
     as_json: bool,
     **learning: Any,
 ) -> None:
@@ -131,6 +136,7 @@ def command(
         alpha=alpha,
         root=root,
         device=device_from(device),
+        cache=cache_place(cache, no_cache=no_cache),
         is_first=rank == 0,
     )
     grid.run([cell for index, cell in enumerate(cells) if index % ranks == rank])

@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from fednet.commands.options import (
+    cache_options,
+    cache_place,
     device_option,
     json_option,
     max_bad_files_option,
@@ -39,6 +41,7 @@ from fednet.commands.options import (
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides everything random.")
 @device_option
 @max_bad_files_option
+@cache_options
 @click.option("--save", type=click.Path(path_type=Path), help="Write the model of the best validation here.")
 @json_option
 def command(
@@ -54,6 +57,8 @@ def command(
     seed: int,
     device: str,
     max_bad_files: float,
+    cache: Path | None,
+    no_cache: bool,
     save: Path | None,
     as_json: bool,
     **local: Any,
@@ -68,6 +73,7 @@ def command(
     from data.images import ScanSet
     from data.loaders import ScanLoader
     from fednet.commands import wiring
+    from fednet.commands.local_card import leave_card
     from fednet.config import RunSettings, derived_seed
     from fednet.tensors import pack
     from fednet.worker.compute import Compute
@@ -90,7 +96,7 @@ def command(
         warmup_rounds=warmup_rounds,
         training=training_settings(local),
     )
-    where = device_from(device)
+    where, place = device_from(device), cache_place(cache, no_cache=no_cache)
     network = wiring.new_model(model, seed=seed, pretrained=pretrained, weights=weights, notice=notice)
     require_trainable(network, settings.training)
     manifest = wiring.manifest_for(network)
@@ -102,9 +108,10 @@ def command(
         device=where,
         max_bad_files=max_bad_files,
         notice=notice,
+        cache=place,
     )
     sets = [
-        wiring.load_scans(folder, image_size=image_size, max_bad_files=max_bad_files, notice=notice)
+        wiring.load_scans(folder, image_size=image_size, max_bad_files=max_bad_files, notice=notice, cache=place)
         for folder in folders
     ]
     pooled = ScanSet(torch.cat([each.images for each in sets]), torch.cat([each.labels for each in sets]), ())
@@ -125,7 +132,12 @@ def command(
         if save is not None and is_best:
             facts = checkpoint.CheckpointFacts(model=model, classes=CLASSES, image_size=image_size, round=number)
             checkpoint.save(save, network.state_dict(), facts)
+    if save is not None:
+        counts = [each.class_counts() for each in sets]
+        card = leave_card(
+            save, judge=judge, manifest=manifest, settings=settings, history=history, folders=folders, counts=counts
+        )
     if as_json:
         click.echo(json.dumps({"folders": [str(folder) for folder in folders], "rounds": history}))
     elif save is not None:
-        click.echo(f"best by validation -> {save}")
+        click.echo(f"best by validation, calibrated by it -> {save}; its card -> {card}")

@@ -193,6 +193,7 @@ def _checked_log(path: Path, verified: Verified, check: SignatureCheck) -> LogCh
 def _replayed(folder: Path, inspection: Inspection, data: Path | None) -> list[Replayed]:
     import torch
 
+    from data.loaders import ScanLoader
     from fednet.aggregation.rules.registry import recipe_named
     from fednet.commands import wiring
     from fednet.config import run_settings_from
@@ -203,10 +204,12 @@ def _replayed(folder: Path, inspection: Inspection, data: Path | None) -> list[R
         return []  # it is a finding that they cannot be read
     settings = run_settings_from(verified.settings)
     needs_root = recipe_named(settings.aggregator, settings.pre).rule.needs_root
-    if needs_root and data is None:
+    needs_validation = settings.batch_norm == "reestimated"
+    if (needs_root or needs_validation) and data is None:
+        asks = f"{settings.recipe_name}, which judges updates by" if needs_root else "BatchNorm statistics of"
         raise BadInput(
             "--replay",
-            found=f"{settings.recipe_name}, which judges updates by the coordinator's own scans",
+            found=f"{asks} the coordinator's own scans",
             todo="add --data, the folder that `coordinator start` had",
         )
 
@@ -221,12 +224,17 @@ def _replayed(folder: Path, inspection: Inspection, data: Path | None) -> list[R
         trust_in = wiring.root_of_trust(
             data, settings=settings, manifest=manifest, device=torch.device("cpu"), max_bad_files=1.0, notice=notice
         )
+    refit = None
+    if needs_validation and data is not None:
+        scans = wiring.load_scans(data / "validation", image_size=settings.image_size, max_bad_files=1.0, notice=notice)
+        refit = wiring.Refitter(network, ScanLoader(scans, torch.device("cpu")), manifest)
     replay = Replay(
         folder=folder,
         settings=settings,
         manifest=manifest,
-        load=lambda path: writer.load(path)[0],
+        load=writer.load_server,
         trust_in=trust_in,
+        refit=refit,
     )
     replayed = list(replay.rounds(verified))
     recorded, own = verified.records[-1].fields.get("software"), wiring.software()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +10,11 @@ from pathlib import Path
 import click
 import torch
 
+from data.cache import CachePlace
 from data.images import ScanSet
 from data.loaders import ScanLoader
 from data.splitting import SplitSettings
+from fednet import torchrun
 from fednet.aggregation.recipe import Recipe
 from fednet.commands import wiring
 from fednet.commands.demo import split_into
@@ -42,11 +43,12 @@ class Grid:
     alpha: float
     root: int
     device: torch.device
+    cache: CachePlace
     is_first: bool  # of the processes: this one makes the splits
 
     def run(self, cells: Sequence[Cell]) -> None:
         """Run those that have no result yet, and say after each how long the rest takes."""
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+        torch.set_num_threads(torchrun.own_threads())
         todo = [cell for cell in cells if self.results.find(cell) is None]
         if len(todo) < len(cells):
             click.echo(f"{len(cells) - len(todo)} of {len(cells)} cells are there already", err=True)
@@ -91,7 +93,7 @@ class Grid:
             make_split(folder, self.dataset, split, image_size=settings.image_size)
         while not (folder / "split.json").exists():
             time.sleep(_POLL_S)
-        return world_from(folder, settings, device=self.device, has_root=has_root)
+        return world_from(folder, settings, device=self.device, has_root=has_root, cache=self.cache)
 
 
 def make_split(folder: Path, dataset: Path | None, settings: SplitSettings, *, image_size: int) -> None:
@@ -113,12 +115,14 @@ def make_split(folder: Path, dataset: Path | None, settings: SplitSettings, *, i
     split_into(folder, source, settings, link=True)
 
 
-def world_from(folder: Path, settings: RunSettings, *, device: torch.device, has_root: bool) -> World:
+def world_from(
+    folder: Path, settings: RunSettings, *, device: torch.device, has_root: bool, cache: CachePlace
+) -> World:
     """Return the world in a split; its hospitals are those of the split's client folders."""
 
     def load(name: str) -> ScanSet:
         return wiring.load_scans(
-            folder / name, image_size=settings.image_size, max_bad_files=1.0, notice=lambda text: None
+            folder / name, image_size=settings.image_size, max_bad_files=1.0, notice=lambda text: None, cache=cache
         )
 
     test = load("server_data/test")
@@ -128,6 +132,7 @@ def world_from(folder: Path, settings: RunSettings, *, device: torch.device, has
             for number in range(1, settings.workers + 1)
         },
         test=ScanLoader(test, device),
+        validation=ScanLoader(load("server_data/validation"), device),
         root=ScanLoader(load("server_data/root"), device) if has_root else None,
         triggered=lambda attack: _triggered(test, attack, device),
         new_model=lambda: wiring.new_model(

@@ -13,15 +13,19 @@ import numpy
 import torch
 from torch import nn
 
+from data.cache import CachePlace, ScanCache, nowhere
 from data.classes import CLASSES, NO_FINDING
 from data.images import ScanSet, load_folder
 from data.loaders import ScanLoader
 from fednet import __version__
+from fednet.aggregation.batch_norm import STATISTICS_BATCH, reestimate
+from fednet.aggregation.server_optimizer import FRESH, ServerState, state_from
 from fednet.aggregation.strategy import Trust
 from fednet.config import RunSettings, derived_seed
 from fednet.errors import BadInput, ModelError
 from fednet.reporting.examination import Examined, examined
 from fednet.reporting.metrics import StepJudge, evaluate, logits_of
+from fednet.reporting.reading import reading_shown
 from fednet.tensors import Manifest, manifest_of, pack, parameters_of, update_from, views
 from fednet.worker.compute import Compute
 from fednet.worker.training import train
@@ -44,14 +48,24 @@ def software() -> dict[str, str]:
     }
 
 
-def load_scans(folder: Path, *, image_size: int, max_bad_files: float, notice: Notice) -> ScanSet:
+def load_scans(
+    folder: Path, *, image_size: int, max_bad_files: float, notice: Notice, cache: CachePlace = nowhere
+) -> ScanSet:
     """Return the scans of a folder and say what was skipped and which classes are missing."""
-    scans = load_folder(folder, image_size=image_size, max_bad_fraction=max_bad_files)
+    place = cache(folder)
+    kept = ScanCache(place, folder, image_size, notice=notice) if place is not None else None
+    with reading_shown(str(folder), notice=notice) as progress:
+        scans = load_folder(
+            folder, image_size=image_size, max_bad_fraction=max_bad_files, cache=kept, progress=progress
+        )
     for bad in scans.skipped:
         notice(f"skipped {bad.path}: cannot be read ({bad.reason})")
     counts = scans.class_counts()
     missing = [name for name, count in counts.items() if count == 0]
-    notice(f"{folder}: {len(scans.labels)} scans ({', '.join(f'{name} {n}' for name, n in counts.items())})")
+    source = f", {scans.from_cache} from the cache" if scans.from_cache else ""
+    notice(f"{folder}: {len(scans.labels)} scans ({', '.join(f'{name} {n}' for name, n in counts.items())}){source}")
+    if kept is not None and kept.added:
+        notice(f"{kept.place} keeps what was decoded ({kept.nbytes / 1e6:.1f} MB of pixels); --no-cache keeps none")
     if missing:
         notice(f"{folder} has no scan of {', '.join(missing)}; the other sites must teach the model that")
     return scans
@@ -93,6 +107,14 @@ class CheckpointWriter:
             raise ModelError(f"model {path}", found=found.facts.model, expected=self._settings.model)
         checkpoint.load_state(found.build(), found.state, what=f"model {path}")
         return pack(found.state, self._manifest), found.facts
+
+    def load_server(self, path: Path) -> tuple[torch.Tensor, ServerState]:
+        """Return (flat uint8 model, what the server's optimiser remembers with it); raises `ModelError`."""
+        flat, facts = self.load(path)
+        stored = facts.extra.get("server")
+        if facts.round == 0 or (stored is None and self._settings.server.optimizer == "none"):
+            return flat, FRESH
+        return flat, state_from(stored, self._settings.server, width=self._manifest.parameter_count)
 
 
 class OwnModelFile:
@@ -148,8 +170,11 @@ class RootOfTrust:
         device: torch.device,
         max_bad_files: float,
         notice: Notice,
+        cache: CachePlace = nowhere,
     ) -> None:
-        scans = load_scans(folder, image_size=settings.image_size, max_bad_files=max_bad_files, notice=notice)
+        scans = load_scans(
+            folder, image_size=settings.image_size, max_bad_files=max_bad_files, notice=notice, cache=cache
+        )
         self._data = ScanLoader(scans, device)
         self._model = new_model(settings.model, seed=0, pretrained="no", weights=None, notice=notice).to(device)
         self._settings, self._manifest, self._compute = settings, manifest, Compute(device)
@@ -177,6 +202,7 @@ def root_of_trust(
     device: torch.device,
     max_bad_files: float,
     notice: Notice,
+    cache: CachePlace = nowhere,
 ) -> RootOfTrust:
     """Return the root of trust in `data`/root; raises `BadInput` where there is none."""
     folder = data / "root"
@@ -188,7 +214,13 @@ def root_of_trust(
             todo="`cli.py split --root 160` puts some aside",
         )
     return RootOfTrust(
-        folder, settings=settings, manifest=manifest, device=device, max_bad_files=max_bad_files, notice=notice
+        folder,
+        settings=settings,
+        manifest=manifest,
+        device=device,
+        max_bad_files=max_bad_files,
+        notice=notice,
+        cache=cache,
     )
 
 
@@ -205,6 +237,7 @@ class ServerJudge:
         device: torch.device,
         max_bad_files: float,
         notice: Notice,
+        cache: CachePlace = nowhere,
     ) -> None:
         self._model = model.to(device)
         self._manifest = manifest
@@ -212,7 +245,7 @@ class ServerJudge:
         parts = {"validation": folder / "validation", "test": folder / "test"}
         self._data = {
             name: ScanLoader(
-                load_scans(path, image_size=image_size, max_bad_files=max_bad_files, notice=notice), device
+                load_scans(path, image_size=image_size, max_bad_files=max_bad_files, notice=notice, cache=cache), device
             )
             for name, path in parts.items()
         }
@@ -221,6 +254,11 @@ class ServerJudge:
         """Return {"validation": metrics, "test": metrics} of a flat model (uint8)."""
         self._model.load_state_dict(views(flat, self._manifest))
         return {name: evaluate(self._model, data, classes=CLASSES).to_dict() for name, data in self._data.items()}
+
+    @property
+    def refit(self) -> Refitter:
+        """What takes a model's BatchNorm statistics anew from the validation scans."""
+        return Refitter(self._model, self._data["validation"], self._manifest)
 
     def examine(self, flat: torch.Tensor) -> Examined:
         """Calibrate a flat model (uint8) by validation, and say what its answers to the test set are worth."""
@@ -238,6 +276,21 @@ class ServerJudge:
             return None
         own = {name: list(data.scans.class_counts().values()) for name, data in self._data.items()}
         return whole if counts == own else None
+
+
+class Refitter:
+    """Gives flat models BatchNorm statistics of some scans. Satisfies `fednet.coordinator.service.Refit`."""
+
+    def __init__(self, model: nn.Module, data: ScanLoader, manifest: Manifest) -> None:
+        """`model`, on the device of `data`, is where the models are put."""
+        self._model, self._data, self._manifest = model, data, manifest
+
+    def __call__(self, flat: torch.Tensor) -> torch.Tensor:
+        """Return `flat` (uint8) with those statistics."""
+        self._model.load_state_dict(views(flat, self._manifest))
+        batches = self._data.batches(batch_size=STATISTICS_BATCH, seed=0, augment=False)
+        reestimate(self._model, (images for images, _ in batches))
+        return pack(self._model.state_dict(), self._manifest)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

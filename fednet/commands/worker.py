@@ -12,14 +12,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fednet.commands.holding_out import HoldingOut, holding_out_from, holding_out_options, set_aside
+from fednet.commands.holding_out import holding_out_from, holding_out_options
 from fednet.commands.logs import start_logging
-from fednet.commands.options import certs_option, device_option, log_options, max_bad_files_option
+from fednet.commands.options import (
+    cache_options,
+    cache_place,
+    certs_option,
+    device_option,
+    log_options,
+    max_bad_files_option,
+)
 from fednet.config import DEFAULT_HOST, DEFAULT_PORT, RunSettings, WorkerConsent, WorkerName, worker_name
 from fednet.errors import BadInput, ConnectionLost, CredentialError, FednetError, Refused
 from fednet.protocol.states import State
 
 if TYPE_CHECKING:
+    from fednet.commands.site import Site
     from fednet.reporting.reporter import WorkerReporter
     from fednet.security.enrolment import Credentials
     from fednet.security.tokens import JoinToken
@@ -43,11 +51,15 @@ def command() -> None:
 @device_option
 @certs_option
 @max_bad_files_option
+@cache_options
 @holding_out_options
 @click.option("--model", help="Agree to this architecture only (default: any that FedNet has).")
 @click.option("--max-epochs", type=int, default=50, show_default=True, help="Most local epochs agreed to.")
 @click.option("--max-lr", type=float, default=1.0, show_default=True, help="Largest learning rate agreed to.")
 @click.option("--num-threads", type=click.IntRange(1), help="CPU threads for training (default: all).")
+@click.option(
+    "--images-at-once", type=click.IntRange(2), help="Most images computed at once; a step still takes a whole batch."
+)
 @click.option(
     "--retry-for", type=click.FloatRange(0), default=3600.0, show_default=True, help="Seconds to keep trying."
 )
@@ -67,50 +79,74 @@ def join(
     device: str,
     certs: Path,
     max_bad_files: float,
+    cache: Path | None,
+    no_cache: bool,
     hold_out: float | None,
     share_evaluation: bool,
     model: str | None,
     max_epochs: int,
     max_lr: float,
     num_threads: int | None,
+    images_at_once: int | None,
     retry_for: float,
     attack: str | None,
     verbose: bool,
     log_level: str,
     log_format: str,
 ) -> None:
-    """Join, train on --data when asked, save client_ID.pth, send the update, repeat. No scan leaves this machine."""
+    """Join, train on --data when asked, save client_ID.pth, send the update, repeat. No scan leaves this machine.
+
+    Under `torchrun --nproc-per-node N cli.py worker join ...` N processes train, each on a GPU of its own.
+    """
+    import torch
+
     from data.images import files_of
+    from fednet import torchrun
+    from fednet.commands.site import Site, help_train
     from fednet.reporting.console import WorkerConsole
     from fednet.reporting.log_lines import LogReporter
     from fednet.security.tokens import decode_token
     from fednet.worker.device import device_from
+    from fednet.worker.replicas import join_replicas
 
     start_logging(level=log_level, form=log_format, verbose=verbose)
+    place = cache_place(cache, no_cache=no_cache)
     holding_out = holding_out_from(hold_out, share_evaluation)
     chosen = device_from(device)
     next(files_of(data), None)  # a wrong folder shows before anything is asked of the coordinator
     given = decode_token(token) if token else None
     name = name_of(worker_id, data, given)
     host, port = address_of(address, given)
-    if num_threads:
-        import torch
-
-        torch.set_num_threads(num_threads)
-    asyncio.run(
-        _join(
-            Door(certs, name, host, port, given, proxy=proxy_for(host, port, proxy)),
-            data=data,
-            save=save or Path(f"client_{name.removeprefix('client')}.pth"),
-            device_name=str(chosen),
-            max_bad_files=max_bad_files,
-            holding_out=holding_out,
-            consent=WorkerConsent(model=model, max_local_epochs=max_epochs, max_learning_rate=max_lr),
-            retry_for_s=retry_for,
-            attack=attack,
-            console=LogReporter() if log_format == "json" else WorkerConsole(),
-        )
+    door = Door(certs, name, host, port, given, proxy=proxy_for(host, port, proxy))
+    replicas = join_replicas(chosen)
+    if num_threads or replicas.size > 1:
+        torch.set_num_threads(num_threads or torchrun.own_threads())
+    site = Site(
+        data=data,
+        device=chosen,
+        max_bad_files=max_bad_files,
+        cache=place,
+        holding_out=holding_out,
+        images_at_once=images_at_once,
+        replicas=replicas,
     )
+    if replicas.rank > 0:
+        help_train(site)
+        return
+    try:
+        asyncio.run(
+            _join(
+                door,
+                site,
+                save=save or Path(f"client_{name.removeprefix('client')}.pth"),
+                consent=WorkerConsent(model=model, max_local_epochs=max_epochs, max_learning_rate=max_lr),
+                retry_for_s=retry_for,
+                attack=attack,
+                console=LogReporter() if log_format == "json" else WorkerConsole(),
+            )
+        )
+    finally:
+        replicas.dismiss()
 
 
 class Door:
@@ -210,17 +246,15 @@ class Door:
 
 async def _join(
     door: Door,
+    site: Site,
     *,
-    data: Path,
     save: Path,
-    device_name: str,
-    max_bad_files: float,
-    holding_out: HoldingOut | None,
     consent: WorkerConsent,
     retry_for_s: float,
     attack: str | None,
     console: WorkerReporter,
 ) -> None:
+    from fednet import torchrun
     from fednet.security.authority import read_certificate
     from fednet.security.signing import SignatureCheck
     from fednet.simulate.attacks.tamper import tamper_named
@@ -233,18 +267,7 @@ async def _join(
         console.notice(f"this worker is malicious: {attack}")
 
     def open_workshop(settings: RunSettings, run: str, worker: str) -> Workshop:
-        return _open_workshop(
-            settings,
-            run,
-            worker,
-            data=data,
-            save=save,
-            device_name=device_name,
-            max_bad_files=max_bad_files,
-            holding_out=holding_out,
-            console=console,
-            tamper=tamper,
-        )
+        return _open_workshop(settings, run, worker, site=site, save=save, console=console, tamper=tamper)
 
     def open_log(run: str, worker: str) -> RecordLog:
         check = SignatureCheck(read_certificate(door.credentials.authority_path))
@@ -258,19 +281,31 @@ async def _join(
         reporter=console,
         retry_for_s=retry_for_s,
         explain_tls=door.explain,
+        is_started_again=torchrun.is_started_again(),
     )
     way = f" through {door.proxy}" if door.proxy else ""
-    console.notice(f"{door.credentials.name} joins {door.host}:{door.port}{way} with {data}")
+    console.notice(f"{door.credentials.name} joins {door.host}:{door.port}{way} with {site.data}{_processes(site)}")
     task = asyncio.ensure_future(worker.run())
+
+    def stop(is_started_again: bool) -> None:
+        worker.is_started_again = is_started_again
+        task.cancel()
+
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
+    loop.add_signal_handler(signal.SIGINT, stop, False)
+    loop.add_signal_handler(signal.SIGTERM, stop, torchrun.is_started_again())  # torchrun's, where a process has ended
     try:
         await task
     except asyncio.CancelledError:
+        if site.replicas.lost is not None:
+            raise site.replicas.lost from None
         console.notice(_farewell(save))
         raise click.exceptions.Exit(130) from None
     console.notice(f"own model: {save}")
+
+
+def _processes(site: Site) -> str:
+    return f", in {site.replicas.size} processes" if site.replicas.size > 1 else ""
 
 
 def _farewell(save: Path) -> str:
@@ -283,45 +318,28 @@ def _open_workshop(
     run: str,
     worker: str,
     *,
-    data: Path,
+    site: Site,
     save: Path,
-    device_name: str,
-    max_bad_files: float,
-    holding_out: HoldingOut | None,
     console: WorkerReporter,
     tamper: Tamper | None,
 ) -> Workshop:
-    import torch
-
-    from data.classes import CLASSES
-    from data.loaders import ScanLoader
     from fednet.commands import wiring
     from fednet.compression.forms import form_named
-    from fednet.worker.compute import Compute
     from fednet.worker.workshop import Workshop
 
-    if settings.classes != CLASSES:
-        found = ", ".join(settings.classes)
-        raise BadInput(
-            "classes of the run", found=found, expected=", ".join(CLASSES), todo="use the same FedNet version"
-        )
-    device = torch.device(device_name)
-    scans = wiring.load_scans(data, image_size=settings.image_size, max_bad_files=max_bad_files, notice=console.notice)
-    held_out = None
-    if holding_out is not None:
-        scans, held_out = set_aside(holding_out, data, scans, worker=worker, device=device, notice=console.notice)
-    network = wiring.new_model(settings.model, seed=0, pretrained="no", weights=None, notice=console.notice)
-    writer = wiring.CheckpointWriter(settings, wiring.manifest_for(network))
+    opened = site.open(settings, worker=worker, notice=console.notice)
+    writer = wiring.CheckpointWriter(settings, wiring.manifest_for(opened.model))
     return Workshop(
         run=run,
         worker=worker,
-        model=network,
-        data=ScanLoader(scans, device),
-        compute=Compute(device, notice=console.notice),
+        model=opened.model,
+        data=opened.data,
+        compute=opened.compute,
         own_model=wiring.OwnModelFile(save, writer),
         tamper=tamper,
-        held_out=held_out,
+        held_out=opened.held_out,
         update_form=form_named(settings.compress, option="updates of the run"),
+        keeps_norm=settings.batch_norm == "local",
         model_form=form_named(settings.compress_model, option="models of the run", may_round=False),
     )
 

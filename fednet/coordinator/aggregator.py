@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from fednet.aggregation.rules.registry import recipe_named
+from fednet.aggregation.server_optimizer import FRESH, ServerState, server_step
 from fednet.aggregation.strategy import NOBODY, Outcome, Trust, UpdateFacts, aggregate
 from fednet.aggregation.team import ALONE, Team
 from fednet.config import RunSettings, WorkerName, derived_seed
@@ -34,6 +35,7 @@ class Combined:
     model: torch.Tensor  # (total_bytes,) uint8
     outcome: Outcome
     quarantined: frozenset[WorkerName]
+    server: ServerState  # what the server's optimiser remembers after it
 
     def document(self, delivered: Mapping[WorkerName, DeliveredUpdate]) -> dict[str, Any]:
         """Return what the run's record keeps of the aggregation; plain JSON types."""
@@ -84,6 +86,7 @@ def combine_updates(
     trust_in: TrustIn | None = None,
     team: Team = ALONE,
     quarantined: Mapping[WorkerName, str] = NOBODY,
+    server: ServerState = FRESH,
 ) -> Combined:
     """Return the new global model (a new buffer; `base`  # (total_bytes,) uint8 is not changed).
 
@@ -113,17 +116,30 @@ def combine_updates(
         )
     finally:
         rows.close()
-    return Combined(applied(base, outcome.step, outcome.buffers, manifest), outcome, frozenset(quarantined))
+    step, after = server_step(outcome.step, server, settings.server)
+    model = applied(base, step, outcome.buffers, manifest)
+    return Combined(model, outcome, frozenset(quarantined), after)
 
 
-def model_with(base: torch.Tensor, combined: Combined, update: DeliveredUpdate, *, manifest: Manifest) -> torch.Tensor:
-    """Return the round's model if this update, which was rejected, had counted as much as a selected one."""
+def model_with(
+    base: torch.Tensor,
+    combined: Combined,
+    update: DeliveredUpdate,
+    *,
+    manifest: Manifest,
+    settings: RunSettings,
+    server: ServerState = FRESH,
+) -> torch.Tensor:
+    """Return the round's model if this update, which was rejected, had counted as much as a selected one.
+
+    `server`: what the server's optimiser remembered before the round.
+    """
     outcome = combined.outcome
     others = sum(verdict.selected for verdict in outcome.verdicts)
     own = torch.empty(manifest.parameter_bytes, dtype=torch.uint8)
     read_spooled(update.path, own, offset=0)
     step = outcome.step + (own.view(torch.float32) - outcome.step) / (others + 1)
-    return applied(base, step, outcome.buffers, manifest)
+    return applied(base, server_step(step, server, settings.server)[0], outcome.buffers, manifest)
 
 
 def _buffers(path: Path, manifest: Manifest) -> dict[str, torch.Tensor]:
@@ -135,7 +151,7 @@ def _buffers(path: Path, manifest: Manifest) -> dict[str, torch.Tensor]:
 def help_aggregate(team: Team, *, manifest: Manifest, settings: RunSettings, device: torch.device) -> None:
     """Be one of the processes that help the first: aggregate its rounds until it says that they are over."""
     nothing = empty_flat(manifest)
-    while (task := awaited(team)) is not None:
+    while (task := awaited()) is not None:
         number, updates, quarantined = task
         with contextlib.suppress(AggregationError):  # the first process meets the same, and says so
             combine_updates(

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from fednet.aggregation.reputation import Standing, standings, suspects
 from fednet.config import RunSettings, WorkerName
-
-Document = Mapping[str, Any]
-"""A committed round as the run's database keeps it."""
-
-
-def best_of(documents: Sequence[Document]) -> int:
-    """Return the round with the best model by validation alone; of equal ones the first."""
-    return int(max(documents, key=_validation_rank)["round"])
+from fednet.ranking import Document, best_of
 
 
 def history_of(run: str, settings: RunSettings, documents: Sequence[Document]) -> dict[str, Any]:
@@ -53,6 +46,18 @@ def _standings(documents: Sequence[Document], settings: RunSettings) -> list[Sta
     return standings([each["updates"] for each in documents], window=settings.reputation_window)
 
 
-def _validation_rank(document: Document) -> tuple[float, float, int]:
-    validation = document.get("validation") or {}
-    return validation.get("macro_f1", 0.0), -validation.get("loss", 0.0), -document["round"]
+def refusal_of_step(before: Document | None, judged: Document, *, guard: float) -> str | None:
+    """Return why a step is not taken: validation accuracy fell by more than `guard` and its loss rose; else None.
+
+    `before`: the last committed round, None before the first; `judged`: {"validation": metrics} of the new model.
+    """
+    was, now = (before or {}).get("validation"), judged.get("validation")
+    if not guard or not was or not now:
+        return None
+    fall = was["accuracy"] - now["accuracy"]
+    if fall <= guard or now["loss"] <= was["loss"]:
+        return None
+    return (
+        f"step refused: validation accuracy would fall from {was['accuracy']:.3f} to {now['accuracy']:.3f}, "
+        f"more than --guard {guard:g}; the model stays as it was"
+    )

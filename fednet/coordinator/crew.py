@@ -6,35 +6,24 @@ on a disk that all can read. Each then runs the same aggregation over its own co
 
 from __future__ import annotations
 
-import datetime
-import json
-import logging
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed
 
+from fednet import torchrun
 from fednet.aggregation.strategy import Trust
 from fednet.aggregation.team import ALONE, Team
 from fednet.config import WorkerName
 from fednet.coordinator.desk import DeliveredUpdate
 
-log = logging.getLogger(__name__)
-
-_WAITS = datetime.timedelta(days=365)  # the others hear nothing while hospitals train
-
 
 def join_team() -> Team:
     """Return this process's place among those that torchrun has started, or `ALONE`."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
-        return ALONE
-    torch.distributed.init_process_group("gloo", timeout=_WAITS)
-    return Team(rank=torch.distributed.get_rank(), size=size)
+    rank, size = torchrun.join()
+    return ALONE if size == 1 else Team(rank=rank, size=size)
 
 
 def announce(
@@ -53,10 +42,9 @@ def dismiss(team: Team) -> None:
     _tell(team, {})
 
 
-def awaited(team: Team) -> tuple[int, dict[WorkerName, DeliveredUpdate], dict[WorkerName, str]] | None:
+def awaited() -> tuple[int, dict[WorkerName, DeliveredUpdate], dict[WorkerName, str]] | None:
     """Return (round, its updates, whose are left out) when the first announces one; None when it dismisses us."""
-    size = team.told(torch.zeros(1, dtype=torch.int64))
-    document: dict[str, Any] = json.loads(bytes(team.told(torch.zeros(int(size), dtype=torch.uint8)).tolist()))
+    document = torchrun.heard()
     if not document:
         return None
     updates = {
@@ -82,6 +70,4 @@ def shared_trust(team: Team, own: Trust | None, *, width: int) -> Trust:
 
 def _tell(team: Team, document: dict[str, Any]) -> None:
     if team.size > 1:
-        content = torch.tensor(list(json.dumps(document).encode()), dtype=torch.uint8)
-        team.told(torch.tensor([len(content)]))
-        team.told(content)
+        torchrun.tell(document)

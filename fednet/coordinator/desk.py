@@ -222,6 +222,7 @@ class Desk:
                     loss=offered.loss,
                     arrived_s=self.now() - offer.began_s,
                     fingerprint=incoming.fingerprint,
+                    confusion=offered.confusion,
                 )
                 await asyncio.to_thread(self._store.update_stored, offered.round, stored)
         except StorageError as exc:

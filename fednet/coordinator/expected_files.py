@@ -14,8 +14,9 @@ from fednet.audit.findings import Finding, plain
 from fednet.audit.run_files import RoundsModel
 from fednet.audit.verification import Verified, settings_sha256
 from fednet.config import RunSettings, run_settings_from
-from fednet.coordinator.conclusions import Document, best_of, history_of
+from fednet.coordinator.conclusions import history_of
 from fednet.errors import BadInput
+from fednet.ranking import Document, best_of
 from fednet.storage.store import checkpoint_name
 
 BEST, FINAL, HISTORY = "best.pth", "final.pth", "history.json"

@@ -15,6 +15,7 @@ from fednet.audit.verification import Verified, verify
 from fednet.config import RunSettings, run_settings_from
 from fednet.coordinator.expected_files import HISTORY, expected_histories, expected_models, odd_checkpoints
 from fednet.errors import AuditError, BadInput, ModelError
+from fednet.ranking import stops_early
 from fednet.storage.evidence import read_evidence
 from fednet.storage.seal import SEAL, check_seal, files_now
 from fednet.storage.spool import spool_folder
@@ -73,7 +74,7 @@ class _Look:
             return Inspection(findings=(damaged, *self._seal_findings(None, is_finished=False)))
         verified = verify(rows, history=_known(self._history), check_signature=self._check_signature)
         settings = _settings_of(verified)
-        is_finished = settings is not None and verified.committed >= settings.rounds and not self._is_running
+        is_finished = settings is not None and _is_complete(verified, settings) and not self._is_running
         models, about_models = self._model_findings(rows, verified, is_finished=is_finished)
         findings = [*verified.findings, *odd_checkpoints(rows.rounds), *about_models]
         if settings is not None:
@@ -155,3 +156,7 @@ def _settings_of(verified: Verified) -> RunSettings | None:
         return None if verified.settings is None else run_settings_from(verified.settings)
     except BadInput:
         return None
+
+
+def _is_complete(verified: Verified, settings: RunSettings) -> bool:
+    return verified.committed >= settings.rounds or stops_early(verified.documents, settings.early_stop)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from fednet.aggregation.reputation import Standing
+from fednet.aggregation.server_optimizer import FRESH, ServerState
 from fednet.audit import merkle
 from fednet.audit.own_chain import Shown
 from fednet.audit.record import (
@@ -23,9 +24,12 @@ from fednet.audit.record import (
     document_text,
     entry_of,
     make_header,
+    read_header,
 )
 from fednet.config import RunId, RunSettings, WorkerName
-from fednet.coordinator.conclusions import best_of, history_of, quarantined_after, suspects_after
+from fednet.coordinator.conclusions import history_of, quarantined_after, suspects_after
+from fednet.ranking import best_of, is_complete
+from fednet.reporting.model_card import card_files
 from fednet.storage import disk
 from fednet.storage.atomic import publish, write_json
 from fednet.storage.store import CommittedRound, RunStore, checkpoint_name
@@ -55,6 +59,22 @@ class Retention:
     updates: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class EndedRun:
+    """A run whose last round is committed."""
+
+    folder: Path
+    run: RunId
+    settings: RunSettings
+    rounds: Sequence[CommittedRound]
+    began: Mapping[str, Any]  # what the first record's header says
+    record: SignedRecord  # the last one
+
+
+HandOn = Callable[[EndedRun], None]
+"""Puts what the run hands on into its folder; done again after a crash (coordinator.handover)."""
+
+
 class RunRecord:
     """Writes a run's rounds. The database row is the commit point: files come before it, copies of them after."""
 
@@ -68,8 +88,10 @@ class RunRecord:
         signer: Signer,
         software: Mapping[str, str],
         retention: Retention | None = None,
+        hand_on: HandOn | None = None,
     ) -> None:
         """`software`: name -> version of what decides the numbers."""
+        self._hand_on = hand_on
         self._run = run
         self._settings = settings
         self._store = store
@@ -87,6 +109,11 @@ class RunRecord:
     def rounds(self) -> list[CommittedRound]:
         """All committed rounds, first to last."""
         return list(self._rounds)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run's rounds are over."""
+        return is_complete(self._documents(), self._settings)
 
     def begin(self, model: torch.Tensor, *, manifest: str) -> None:
         """Make the run exist, with the model (uint8 flat) that it starts from as checkpoint 0."""
@@ -107,20 +134,29 @@ class RunRecord:
         self._show(self._chain_end or first)
 
     def commit(
-        self, document: dict[str, Any], model: torch.Tensor, timings: Timings, *, round_began: float
+        self,
+        document: dict[str, Any],
+        model: torch.Tensor,
+        timings: Timings,
+        *,
+        round_began: float,
+        server: ServerState = FRESH,
     ) -> dict[str, Any]:
         """Make a round durable and return its document as stored. Raises `DiskFull` with nothing committed.
 
-        `round_began` is a `time.perf_counter()` moment.
+        `round_began` is a `time.perf_counter()` moment; `server` lies in the model's checkpoint, beside it.
         """
         began = time.perf_counter()
         number: int = document["round"]
         checkpoint = checkpoint_name(number)
-        self._save(self._folder / "checkpoints" / checkpoint, model, {"round": number, "run": self._run})
+        facts = {"round": number, "run": self._run, "extra": {"server": dict(server.moments)} if server.moments else {}}
+        self._save(self._folder / "checkpoints" / checkpoint, model, facts)
         digest = digest_of(model)
         now = time.perf_counter()
         timings.commit, timings.round = now - began, now - round_began
         document = document | {"model_sha256": digest, "seconds": asdict(timings)}
+        if server.moments:
+            document["server_sha256"] = server.digest
         record = self._record_of(document)
         committed = CommittedRound(round=number, checkpoint=checkpoint, model_sha256=digest, document=document)
         self._store.commit(committed, record)
@@ -136,7 +172,7 @@ class RunRecord:
         documents = self._documents()
         best = best_of(documents)
         checkpoint = next(each.checkpoint for each in self._rounds if each.round == best)
-        publish(self._folder / "checkpoints" / checkpoint, self._folder / "best.pth")
+        self._publish_model(checkpoint, "best.pth")
         write_json(self._folder / "history.json", history_of(self._run, self._settings, documents))
         self._drop_checkpoints(best)
 
@@ -172,8 +208,28 @@ class RunRecord:
         return quarantined_after(self._documents(), self._settings)
 
     def finish(self) -> None:
-        """Publish the last round's model as `final.pth`."""
-        publish(self._folder / "checkpoints" / self._rounds[-1].checkpoint, self._folder / "final.pth")
+        """Publish the last round's model as `final.pth`, and whatever else the run hands on."""
+        self._publish_model(self._rounds[-1].checkpoint, "final.pth")
+        if self._hand_on is not None:
+            self._hand_on(self._ended())
+
+    def _publish_model(self, checkpoint: str, name: str) -> None:
+        """Give a round's model a name; the card of the model that had it is gone before."""
+        for card in card_files(name):
+            if (self._folder / card).exists():
+                disk.unlink(self._folder / card)
+        publish(self._folder / "checkpoints" / checkpoint, self._folder / name)
+
+    def _ended(self) -> EndedRun:
+        assert self._chain_end is not None, "a run begins with a record"
+        return EndedRun(
+            folder=self._folder,
+            run=self._run,
+            settings=self._settings,
+            rounds=self.rounds,
+            began=read_header(self._headers[0][1]),
+            record=self._chain_end,
+        )
 
     def _documents(self) -> list[dict[str, Any]]:
         return [each.document for each in self._rounds]

@@ -11,25 +11,32 @@ from typing import Any
 
 import torch
 
+from fednet.aggregation.server_optimizer import ServerState
 from fednet.audit.findings import Finding, field_findings
 from fednet.audit.record import settings_digest
 from fednet.audit.verification import CheckedRecord, Verified
 from fednet.compression.forms import PLAIN, form_named
 from fednet.config import RunSettings, WorkerName
 from fednet.coordinator.aggregator import TrustIn, combine_updates
-from fednet.coordinator.conclusions import Document, quarantined_after
+from fednet.coordinator.conclusions import quarantined_after
 from fednet.coordinator.desk import DeliveredUpdate, write_decoded
+from fednet.coordinator.service import Refit
 from fednet.errors import AggregationError, ModelError, RemoteProtocolError, StorageError
+from fednet.ranking import Document
 from fednet.storage.spool import spool_path
 from fednet.storage.store import checkpoint_name
 from fednet.tensors import Manifest, digest_of
 
-LoadModel = Callable[[Path], torch.Tensor]
-"""Returns the flat model (uint8) in a checkpoint; raises `ModelError`."""
+LoadModel = Callable[[Path], tuple[torch.Tensor, ServerState]]
+"""Returns the flat model (uint8) in a checkpoint and the server's state with it; raises `ModelError`."""
 
 _SAME_NUMBER = 1e-6  # relative: another machine may sum distances in another order; what decides is compared exactly
 _MEASURED = ("score", "norm", "cosine", "weight")
 _DECIDED = ("selected", "quarantined", "reason")
+
+
+Before = tuple[torch.Tensor, ServerState]
+"""What a round starts from: the flat model (uint8), and what the server's optimiser remembers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,56 +57,62 @@ class Replay:
     manifest: Manifest
     load: LoadModel
     trust_in: TrustIn | None = None  # of a rule that asks for a root of trust
+    refit: Refit | None = None  # where BatchNorm statistics are the coordinator's
 
     def rounds(self, verified: Verified) -> Iterator[Replayed]:
         """Yield what becomes of each round, computed from the model before it: replayed just now, or kept."""
-        model: torch.Tensor | None = None
+        before: Before | None = None
         documents: list[Document] = []
         for record in verified.records:
             if record.document is None:
-                model = None
+                before = None
                 continue
             try:
-                model, findings = self._round(record, record.document, documents, model)
+                before, findings = self._round(record, record.document, documents, before)
                 yield Replayed(round=record.round, findings=tuple(findings))
             except _NotKept as exc:
-                model = None
+                before = None
                 yield Replayed(round=record.round, skipped=str(exc))
             documents.append(record.document)
 
     def _round(
-        self, record: CheckedRecord, document: Document, before: Sequence[Document], model: torch.Tensor | None
-    ) -> tuple[torch.Tensor | None, list[Finding]]:
-        """Return the model that the round's updates make, and how that differs from the record."""
+        self, record: CheckedRecord, document: Document, earlier: Sequence[Document], before: Before | None
+    ) -> tuple[Before | None, list[Finding]]:
+        """Return what the round's updates make, and how that differs from the record."""
         number = record.round
         with tempfile.TemporaryDirectory() as scratch:
             try:
                 updates = self._updates(number, document, Path(scratch))
+                base, server = self._base(record, before)
                 combined = combine_updates(
-                    self._base(record, model),
+                    base,
                     updates,
                     manifest=self.manifest,
                     settings=self.settings,
                     round_number=number,
                     device=torch.device("cpu"),
                     trust_in=self.trust_in,
-                    quarantined=self._quarantined(record, document, before),
+                    quarantined=self._quarantined(record, document, earlier),
+                    server=server,
                 )
             except (AggregationError, StorageError, RemoteProtocolError) as exc:
                 return None, [Finding(round=number, field="replay", found=str(exc))]
-        found, signed = {"model_after": digest_of(combined.model)}, {"model_after": record.fields["model_after"]}
+        after = combined.model if self.refit is None else self.refit(combined.model), combined.server
+        if "refused" in document:  # by the guard: it is validation that says so, which is not judged again
+            after = base, server
+        found, signed = {"model_after": digest_of(after[0])}, {"model_after": record.fields["model_after"]}
         findings = field_findings(found, signed, round_number=number, within="replayed ")
-        return combined.model, findings + verdict_findings(number, combined.document(updates), document)
+        return after, findings + verdict_findings(number, combined.document(updates), document)
 
-    def _base(self, record: CheckedRecord, model: torch.Tensor | None) -> torch.Tensor:
+    def _base(self, record: CheckedRecord, before: Before | None) -> Before:
         wanted = record.fields["model_before"]
-        if model is not None and digest_of(model) == wanted:
-            return model
+        if before is not None and digest_of(before[0]) == wanted:
+            return before
         try:
             kept = self.load(self.folder / "checkpoints" / checkpoint_name(record.round - 1))
         except ModelError as exc:
             raise _NotKept("the model before it was not kept") from exc
-        if digest_of(kept) != wanted:
+        if digest_of(kept[0]) != wanted:
             raise _NotKept("the model before it is not the one that was kept")
         return kept
 

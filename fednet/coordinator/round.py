@@ -113,7 +113,9 @@ class ModelEvaluated:
 
 @dataclass(frozen=True)
 class RoundCommitted:
-    """The round is durable."""
+    """The round is durable; the run may end with it before all its rounds are done."""
+
+    is_last: bool = False
 
 
 @dataclass(frozen=True)
@@ -219,12 +221,14 @@ class Rounds:
         known_workers: tuple[WorkerName, ...],
         grace_s: float,
         now: float,
+        is_complete: bool = False,
     ) -> None:
+        """`is_complete`: the rounds before `first_round` were all."""
         self._settings = settings
         self._grace_s = grace_s
         self._is_fresh = not known_workers
         self.round_number = first_round
-        self.phase = Phase.WAITING if first_round <= settings.rounds else Phase.FINISHED
+        self.phase = Phase.FINISHED if is_complete or first_round > settings.rounds else Phase.WAITING
         self.connected: set[WorkerName] = set()
         self._lost: dict[WorkerName, float] = dict.fromkeys(known_workers, now)
         self._cohort: set[WorkerName] = set()
@@ -338,7 +342,7 @@ class Rounds:
             case Phase.EVALUATING:
                 return Turn.EVALUATED if isinstance(event, ModelEvaluated) else None
             case Phase.COMMITTING if isinstance(event, RoundCommitted):
-                is_last = self.round_number >= self._settings.rounds
+                is_last = event.is_last or self.round_number >= self._settings.rounds
                 return Turn.LAST_COMMITTED if is_last else Turn.COMMITTED
         return None
 

@@ -9,16 +9,18 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Protocol, TypeVar
 
 import torch
 
 from fednet.aggregation.reputation import warning
+from fednet.aggregation.server_optimizer import FRESH, ServerState
 from fednet.aggregation.team import ALONE, Team
 from fednet.audit.record import CHOSEN_METRICS
 from fednet.config import RunId, RunSettings, WorkerName
 from fednet.coordinator.aggregator import Combined, TrustIn, combine_updates, model_with
+from fednet.coordinator.conclusions import refusal_of_step
 from fednet.coordinator.desk import DeliveredUpdate, Desk, ModelOffer
 from fednet.coordinator.laggards import laggards
 from fednet.coordinator.reception import Reception
@@ -45,6 +47,7 @@ from fednet.coordinator.round import (
     UpdateStored,
     WorkerJoined,
 )
+from fednet.coordinator.site_evaluation import site_evaluation
 from fednet.coordinator.waiting import some, waiting_text
 from fednet.errors import AggregationError, FednetError, RunParked, StorageError, SyncFailed
 from fednet.failpoints import reached_state
@@ -77,6 +80,9 @@ class ShowStatus(Protocol):
         """Show it; runs in a thread."""
 
 
+Refit = Callable[[torch.Tensor], torch.Tensor]
+"""Returns a flat model (uint8) with BatchNorm statistics of the coordinator's own validation scans."""
+
 Judge = Callable[[torch.Tensor], dict[str, Any]]
 """Evaluates a flat model (uint8) on the coordinator's own data: {"test": metrics, "validation": metrics}."""
 
@@ -98,11 +104,13 @@ class Coordinator:
         device: torch.device,
         grace_s: float = GRACE_S,
         trust_in: TrustIn | None = None,
+        refit: Refit | None = None,
+        server: ServerState = FRESH,
         team: Team = ALONE,
         keeps_updates: bool = False,
         show_status: ShowStatus | None = None,
     ) -> None:
-        """`model` is the flat global model (uint8) that the next round starts from."""
+        """`model` is the flat global model (uint8) that the next round starts from; `server` goes with it."""
         self._show_status = show_status
         loop = asyncio.get_running_loop()
         committed = record.rounds
@@ -112,6 +120,7 @@ class Coordinator:
             known_workers=_workers_of(committed[-1].document) if committed else (),
             grace_s=grace_s,
             now=loop.time(),
+            is_complete=record.is_complete,
         )
         # One thread for all work on models: each that does some keeps arenas and multiplication buffers of its own
         self._computing = ThreadPoolExecutor(1, thread_name_prefix="models")
@@ -138,6 +147,8 @@ class Coordinator:
         self._device = device
         self._grace_s = grace_s
         self._trust_in = trust_in
+        self._refit = refit
+        self._server = server
         self._team = team
         self.reception = Reception(self._desk)
         self._combined: Combined | None = None
@@ -202,6 +213,9 @@ class Coordinator:
 
     @property
     def _farewell(self) -> str:
+        done = len(self._record.rounds)
+        if done < self._settings.rounds:
+            return f"ended early, after {done} of {self._settings.rounds} rounds: {self._settings.early_stop} were no better"
         return f"all {self._settings.rounds} rounds are done"
 
     async def _see_off(self) -> None:
@@ -322,7 +336,9 @@ class Coordinator:
                 trust_in=self._trust_in,
                 team=self._team,
                 quarantined=self._record.quarantined(),
+                server=self._server,
             )
+            self._combined = replace(self._combined, model=await self._refitted(self._combined.model))
         except AggregationError as exc:
             await self._withdraw([worker for worker in workers if not exc.faulty or worker in exc.faulty], str(exc))
             desk.events.put_nowait(AggregationFailed(str(exc)))
@@ -342,8 +358,22 @@ class Coordinator:
         began = time.perf_counter()
         self._judgement = await self._compute(self._judge, self._combined.model)
         self._judgement |= await self._judged_with_suspects(self._combined)
+        self._guard(self._combined)
         self._timings.evaluate = time.perf_counter() - began
         self._desk.events.put_nowait(ModelEvaluated())
+
+    async def _refitted(self, model: torch.Tensor) -> torch.Tensor:
+        return model if self._refit is None else await self._compute(self._refit, model)
+
+    def _guard(self, combined: Combined) -> None:
+        """Keep the model of before where the new one is clearly worse; the record says what was refused."""
+        before = self._record.rounds[-1].document if self._record.rounds else None
+        reason = refusal_of_step(before, self._judgement, guard=self._settings.guard)
+        if before is not None and reason is not None:
+            refused = {"reason": reason, **self._judgement}
+            self._judgement = {name: before[name] for name in ("validation", "test") if name in before}
+            self._judgement["refused"] = refused
+            self._combined = replace(combined, model=self._model, server=self._server)
 
     async def _judged_with_suspects(self, combined: Combined) -> dict[str, Any]:
         """Return validation with each suspect's update counted too: is it a faulty site, or one that is missed?"""
@@ -353,7 +383,16 @@ class Coordinator:
             was_scored = verdict.cosine is not None  # neither faulty nor in quarantine
             if verdict.worker in suspects and not verdict.selected and was_scored:
                 update = self._desk.delivered[verdict.worker]
-                model = await self._compute(model_with, self._model, combined, update, manifest=self._manifest)
+                model = await self._compute(
+                    model_with,
+                    self._model,
+                    combined,
+                    update,
+                    manifest=self._manifest,
+                    settings=self._settings,
+                    server=self._server,
+                )
+                model = await self._refitted(model)
                 found[verdict.worker] = (await self._compute(self._judge, model)).get("validation")
         return {"validation_with": found} if found else {}
 
@@ -365,23 +404,35 @@ class Coordinator:
             **combined.document(self._desk.delivered),
             "absent": self._absent,
             **self._judgement,
+            **self._told_by_sites(number, combined),
         }
         document = await self._compute(
-            self._record.commit, document, combined.model, self._timings, round_began=self._round_began
+            self._record.commit,
+            document,
+            combined.model,
+            self._timings,
+            round_began=self._round_began,
+            server=combined.server,
         )
-        self._model = combined.model
+        self._model, self._server = combined.model, combined.server
         reached_state("coordinator.committed")
         for worker, session in self.reception.sessions.items():
             session.link.send(self._closing(worker, document))
         self._desk.end_round()
         self._reporter.round_committed(document)
+        if "refused" in document:
+            self._reporter.notice(f"Warning: {document['refused']['reason']}")
         for suspect in self._record.suspects():
             if suspect.worker not in combined.quarantined:
                 tried = would_improve(document, suspect.worker)
                 self._reporter.notice(f"Warning: {warning(suspect, would_improve=tried)}")
         for text in laggards([each.document for each in self._record.rounds]):
             self._reporter.notice(f"Warning: {text}")
-        self._desk.events.put_nowait(RoundCommitted())
+        self._desk.events.put_nowait(RoundCommitted(is_last=self._record.is_complete))
+
+    def _told_by_sites(self, number: int, combined: Combined) -> dict[str, Any]:
+        updates = [self._desk.delivered[verdict.worker] for verdict in combined.outcome.verdicts]
+        return site_evaluation(updates, classes=len(self._settings.classes), round_number=number)
 
     def _closing(self, worker: WorkerName, document: dict[str, Any]) -> RoundClosed:
         """Say to one worker how the last committed round ended, with the record that proves it."""

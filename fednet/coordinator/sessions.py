@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 from fednet.coordinator.desk import Desk, IncomingUpdate
 from fednet.coordinator.round import ModelDelivered, WorkerJoined, WorkerLeft, WorkerLost
-from fednet.coordinator.site_evaluation import refuse_impossible
+from fednet.coordinator.site_evaluation import impossibility
 from fednet.errors import ConnectionLost, FednetError, RemoteProtocolError, StorageError
 from fednet.protocol import limits
 from fednet.protocol.chunks import chunk_for
@@ -212,8 +212,6 @@ class Session:
 
     def _consider(self, offered: UpdateOffered) -> None:
         desk = self._desk
-        classes, samples = len(desk.settings.classes), desk.views[self.worker].samples
-        refuse_impossible(offered.confusion, classes=classes, samples=samples, worker=self.worker)
         refusal = desk.rounds.refusal(self.worker, offered.round)
         if refusal is not None:
             self._refuse(offered.round, "late", refusal)
@@ -222,6 +220,8 @@ class Session:
         elif not desk.update_form.fits(offered.nbytes, desk.manifest):
             form = f"an update of {desk.manifest.total_bytes} bytes, --compress {desk.settings.compress}"
             self._refuse(offered.round, "size", f"offered are {offered.nbytes} bytes, which is not {form}")
+        elif (why := self._unbelievable(offered)) is not None:
+            self._refuse(offered.round, "counts", why)
         elif self.worker in desk.rounds.delivered:
             self.update_stored(offered.round)
         elif self.worker in desk.delivered:
@@ -231,6 +231,10 @@ class Session:
         else:
             self._upload_transfer = offered.transfer
             self._upload = asyncio.create_task(self._receive_update(offered))
+
+    def _unbelievable(self, offered: UpdateOffered) -> str | None:
+        classes, samples = len(self._desk.settings.classes), self._desk.views[self.worker].samples
+        return impossibility(offered.confusion, classes=classes, samples=samples)
 
     async def _receive_update(self, offered: UpdateOffered) -> None:
         self._show("sending its update")

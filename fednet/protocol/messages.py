@@ -35,6 +35,7 @@ Blobs = Annotated[list[bytes], Between(0, limits.MAX_RECORDS)]  # each a blob
 Filling = Annotated[bytes, Between(0, limits.MAX_PROBE_BYTES)]
 Document = Annotated[dict[str, Any], Between(0, limits.MAX_ENTRIES)]
 Names = Annotated[list[str], Between(0, limits.MAX_ENTRIES)]  # each a name
+Counts = Annotated[list[int], Between(0, limits.MAX_ENTRIES)]  # each a natural number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +138,7 @@ class UpdateOffered(Message):
     samples: Natural
     train_s: Seconds
     loss: Number
+    confusion: Counts = field(default_factory=list)  # of the round's model on scans held out here; empty: not shared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +163,7 @@ class UpdateAccepted(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateRefused(Message):
-    """Coordinator: the offered update is not taken (late, or not what was offered)."""
+    """Coordinator: the offered update is not taken (late, not what was offered, or with counts that cannot be)."""
 
     kind = Kind.UPDATE_REFUSED
     round: Round
@@ -275,7 +277,7 @@ class Probed(Message):
     filling: Filling
 
 
-_ITEMS: dict[Any, Any] = {Names: Name, Blobs: Blob}
+_ITEMS: dict[Any, Any] = {Names: Name, Blobs: Blob, Counts: Natural}
 _BY_KIND: dict[Kind, type[Message]] = {cls.kind: cls for cls in Message.__subclasses__()}
 _HINTS = {cls: get_type_hints(cls, include_extras=True) for cls in _BY_KIND.values()}
 

@@ -16,6 +16,7 @@ from fednet.protocol.messages import RoundClosed
 from fednet.reporting.reporter import Progressing, WorkerView
 
 _PLAIN_STATUS_EVERY_S = 15.0
+_MOST_SITES = 8  # in one line
 _COLUMNS = ("round", "accuracy", "macro F1", "selected", "rejected", "train", "transfer", "aggregate", "evaluate")
 
 
@@ -39,6 +40,17 @@ def rejections(document: dict[str, Any]) -> list[str]:
     return [f"{entry['worker']} {entry['reason']}" for entry in document["updates"] if not entry["selected"]]
 
 
+def sites_line(document: dict[str, Any]) -> str | None:
+    """Return what sites say of the model that the round began with, the lowest first; None where none shares."""
+    sites = document.get("site_evaluation")
+    if not sites:
+        return None
+    told = sorted(sites, key=lambda worker: sites[worker]["accuracy"])
+    texts = [f"{worker} {sites[worker]['accuracy']:.2f} of {sites[worker]['images']}" for worker in told[:_MOST_SITES]]
+    more = [f"and {len(told) - _MOST_SITES} more"] if len(told) > _MOST_SITES else []
+    return f"sites on round {document['round'] - 1}'s model: {', '.join([*texts, *more])}"
+
+
 def rounds_table(documents: list[dict[str, Any]]) -> Table:
     """Return the table of all rounds so far."""
     table = Table()
@@ -58,8 +70,6 @@ class RunConsole:
         self._live = Live(console=self._console, refresh_per_second=4, transient=True)
         self._header_shown = False
         self._last_text, self._last_plain_s = "", 0.0
-        if self._is_live:
-            self._live.start()
 
     def notice(self, text: str) -> None:
         """Print one line that stays."""
@@ -69,6 +79,7 @@ class RunConsole:
         """Redraw the live view, or print a plain line where something changed or 15 s have passed."""
         kind = text.split(":")[0]  # what is waited for; who is awaited follows, and stands in the live table
         if self._is_live:
+            self._live.start()  # not before: until there is something to show, the terminal is others' (reading.py)
             self._live.update(Group(Text(kind if views else text), *([_workers_table(views)] if views else [])))
             return
         if kind != self._last_text or time.monotonic() - self._last_plain_s > _PLAIN_STATUS_EVERY_S:
@@ -86,6 +97,8 @@ class RunConsole:
             self.notice(" | ".join(round_cells(document)))
         for line in rejections(document):
             self.notice(f"  {line}")
+        if (told := sites_line(document)) is not None:
+            self.notice(f"  {told}")
 
     def close(self) -> None:
         """Take the live view away."""

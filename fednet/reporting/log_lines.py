@@ -38,7 +38,7 @@ class LogReporter:
             log.info("%s", text)
 
     def round_committed(self, document: dict[str, Any]) -> None:
-        """Log a round with its metrics, its seconds, and each worker's verdict."""
+        """Log a round with its metrics, its seconds, each worker's verdict and what it said of the model before."""
         test = document.get("test") or {}
         verdicts = {each["worker"]: each["reason"] for each in document["updates"]}
         log.info(
@@ -51,6 +51,10 @@ class LogReporter:
                 seconds=document["seconds"],
                 verdicts=verdicts,
                 absent=document.get("absent", []),
+                sites={
+                    worker: {"accuracy": each["accuracy"], "images": each["images"]}
+                    for worker, each in document.get("site_evaluation", {}).items()
+                },
             ),
         )
 

@@ -67,10 +67,16 @@ def evaluate(model: nn.Module, data: EvaluationData, *, classes: Sequence[str], 
 
 def predictions(model: nn.Module, data: EvaluationData, *, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (probabilities  # (n, classes) float64, labels  # (n,) int64) on the CPU."""
+    logits, labels = logits_of(model, data, batch_size=batch_size)
+    return logits.softmax(dim=1), labels
+
+
+def logits_of(model: nn.Module, data: EvaluationData, *, batch_size: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (logits  # (n, classes) float64, labels  # (n,) int64) on the CPU, finite or not; the mode is left."""
     with _evaluating(model), torch.inference_mode():
         found = [(model(images).float().cpu(), labels.cpu()) for images, labels in data.in_order(batch_size=batch_size)]
     logits = torch.cat([each for each, _ in found]).double()
-    return logits.softmax(dim=1), torch.cat([labels for _, labels in found])
+    return logits, torch.cat([labels for _, labels in found])
 
 
 def loss_of(model: nn.Module, data: EvaluationData, *, batch_size: int = 64) -> float:

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from fednet.aggregation.batch_norm import STATISTICS_BATCH, reestimate, require_batch_norm
 from fednet.aggregation.recipe import Recipe
 from fednet.aggregation.rows import SeparateRows
+from fednet.aggregation.server_optimizer import FRESH, server_step
 from fednet.aggregation.strategy import Outcome, Trust, UpdateFacts, aggregate
 from fednet.compression.forms import form_named, with_feedback
 from fednet.config import RunSettings, WorkerName, derived_seed
@@ -39,6 +41,8 @@ from fednet.simulate.attacks.sight import PoisonData
 from fednet.storage.spool import spooled
 from fednet.tensors import applied, empty_flat, manifest_of, pack, parameters_of, update_from, views
 from fednet.worker.compute import Compute
+from fednet.worker.objective import require_trainable
+from fednet.worker.own_norm import OwnNorm
 from fednet.worker.training import TrainingData, train
 
 MOST_IN_MEMORY = 2**31  # bytes of a round's updates: beside them a grid has datasets and other processes
@@ -57,6 +61,7 @@ class World:
 
     hospitals: Mapping[WorkerName, Data]
     test: EvaluationData
+    validation: TrainingData  # the coordinator's: what BatchNorm statistics are taken from
     root: Samples | None
     triggered: Callable[[Attack], EvaluationData | None]  # test images of other classes than its target, with trigger
     new_model: Callable[[], nn.Module]
@@ -104,6 +109,8 @@ class VirtualFederation:
         poison = attack.poison_data if attack else None
         self._data = {name: data(poison if name in self._attackers else None) for name, data in world.hospitals.items()}
         self._network = world.new_model().to(world.device)
+        require_trainable(self._network, settings.training)
+        require_batch_norm(self._network, name=settings.model, asked=settings.batch_norm)
         self._manifest = manifest_of(self._network.state_dict(), [name for name, _ in self._network.named_parameters()])
         self._model = pack(self._network.state_dict(), self._manifest)
         needed = len(world.hospitals) * self._manifest.total_bytes
@@ -112,6 +119,9 @@ class VirtualFederation:
         self._lost: dict[WorkerName, torch.Tensor] = {}  # by rounding, at each hospital
         self._memory: dict[str, torch.Tensor] = {}
         self._outcome: Outcome | None = None
+        self._server = FRESH
+        stays = settings.batch_norm == "local"
+        self._norms = {name: OwnNorm(self._network) for name in names if stays}
         self._found = Simulated(attackers=list(self._attackers))
 
     def run(self) -> Simulated:
@@ -158,7 +168,13 @@ class VirtualFederation:
             seed=derived_seed(self._settings.seed, "aggregation", number),
             trust=self._trust(number) if self._recipe.rule.needs_root else None,
         )
-        self._model = applied(self._model, self._outcome.step, self._outcome.buffers, self._manifest)
+        step, self._server = server_step(self._outcome.step, self._server, self._settings.server)
+        self._model = applied(self._model, step, self._outcome.buffers, self._manifest)
+        if self._settings.batch_norm == "reestimated":
+            self._network.load_state_dict(views(self._model, self._manifest))
+            batches = self._world.validation.batches(batch_size=STATISTICS_BATCH, seed=0, augment=False)
+            reestimate(self._network, (images for images, _ in batches))
+            self._model = pack(self._network.state_dict(), self._manifest)
         self._note(self._outcome)
 
     def _submissions(self, number: int) -> dict[WorkerName, Submission]:
@@ -193,6 +209,9 @@ class VirtualFederation:
 
     def _trained(self, name: str, data: TrainingData, number: int) -> Submission:
         self._network.load_state_dict(views(self._model, self._manifest))
+        own_norm = self._norms.get(name)
+        if own_norm is not None:
+            own_norm.restore(self._network)
         train(
             self._network,
             data,
@@ -200,6 +219,8 @@ class VirtualFederation:
             seed=derived_seed(self._settings.seed, "train", name, number),
             compute=Compute(self._world.device),
         )
+        if own_norm is not None:
+            own_norm.keep(self._network.state_dict())
         update = self._kept(update_from(pack(self._network.state_dict(), self._manifest), self._model, self._manifest))
         tensors = views(update, self._manifest)
         return Submission(

@@ -139,8 +139,10 @@ def unlink(path: Path) -> None:
         raise storage_error(path, exc) from exc
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, *, mode: int = 0o777) -> None:
     """Make a folder and those above it that are missing; its name is durable when this returns.
+
+    `mode` is for a folder that is made here, less the umask; those above it get what is usual.
 
     One that is there may have been made by a process that died before it was durable, or by a thread that has not come
     so far: so its parent is synced once by each process.
@@ -151,7 +153,7 @@ def make_folder(folder: Path) -> None:
     if not is_there:
         make_folder(folder.parent)
         note(Operation(Kind.MAKE_FOLDER, folder))
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(mode=mode, exist_ok=True)
     try:
         sync_folder(folder.parent)
     except PermissionError:  # a parent that may not be read, such as /home

@@ -13,6 +13,7 @@ from typing import Any
 
 from fednet.config import RunSettings, run_settings_from
 from fednet.errors import BadInput, FednetError, StorageError
+from fednet.ranking import is_complete
 from fednet.storage.store import is_held, reading, settings_in
 
 
@@ -62,14 +63,15 @@ def read_history(folder: Path) -> RunHistory:
         raise StorageError(f"{path}: {exc}") from exc
     run, created_s, settings, software = begun
     found = run_settings_from(json.loads(settings))
+    documents = [json.loads(document) for (document,) in rounds]
     return RunHistory(
         folder=folder,
         run=run,
         begun=datetime.fromtimestamp(created_s, UTC),
         software=software,
         settings=found,
-        standing=_standing(folder, done=len(rounds), asked=found.rounds),
-        rounds=tuple(json.loads(document) for (document,) in rounds),
+        standing=_standing(folder, documents, found),
+        rounds=tuple(documents),
         ending=ending,
     )
 
@@ -98,7 +100,7 @@ def runs_under(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob("*/run.sqlite"))
 
 
-def _standing(folder: Path, *, done: int, asked: int) -> Standing:
+def _standing(folder: Path, rounds: list[dict[str, Any]], settings: RunSettings) -> Standing:
     if is_held(folder):
         return Standing.RUNNING
-    return Standing.FINISHED if done >= asked else Standing.STOPPED
+    return Standing.FINISHED if is_complete(rounds, settings) else Standing.STOPPED

@@ -24,7 +24,10 @@ from fednet.storage.store import RunStore
 SEAL = "seal.json"
 FORMAT = "fednet-seal-1"
 
-_TOP = ("run.sqlite", "run.sqlite-wal", "best.pth", "final.pth", "history.json")
+_TOP = (
+    *("run.sqlite", "run.sqlite-wal", "best.pth", "final.pth", "history.json"),
+    *("best.card.json", "best.card.md", "final.card.json", "final.card.md"),  # a run of before there were any has none
+)
 _BENEATH = ("checkpoints", "spool")
 
 

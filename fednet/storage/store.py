@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,10 @@ CREATE TABLE events (
     detail TEXT NOT NULL
 );
 """
-_MIGRATIONS = (_BEGINNING, _NOTHING_LOST)
+_SITES_JUDGE = """
+ALTER TABLE updates ADD COLUMN confusion TEXT NOT NULL DEFAULT '[]'; -- JSON: what the site told of the round's model
+"""
+_MIGRATIONS = (_BEGINNING, _NOTHING_LOST, _SITES_JUDGE)
 """What leads from each version to the next; each is one transaction."""
 SCHEMA_VERSION = len(_MIGRATIONS)
 
@@ -92,6 +95,7 @@ class StoredUpdate:
     loss: float
     arrived_s: float  # after the round began
     fingerprint: str  # SHA-256 of the worker's certificate, hex
+    confusion: list[int] = field(default_factory=list)  # as UPDATE_OFFERED had it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,12 +189,15 @@ class RunStore:
         if row is None:
             return None
         found = self._database.execute(
-            "SELECT worker, sha256, nbytes, samples, train_s, loss, arrived_s, fingerprint FROM updates "
+            "SELECT worker, sha256, nbytes, samples, train_s, loss, arrived_s, fingerprint, confusion FROM updates "
             "WHERE round = ? ORDER BY worker",
             (row[0],),
         )
         names = ("worker", "sha256", "nbytes", "samples", "train_s", "loss", "arrived_s", "fingerprint")
-        updates = tuple(StoredUpdate(**dict(zip(names, each, strict=True))) for each in found)
+        updates = tuple(
+            StoredUpdate(**dict(zip(names, each, strict=True)), confusion=json.loads(confusion))
+            for *each, confusion in found
+        )
         return RoundUnderWay(round=row[0], cohort=frozenset(json.loads(row[1])), updates=updates)
 
     def update_stored(self, round_number: int, update: StoredUpdate) -> None:
@@ -198,7 +205,7 @@ class RunStore:
         with self._transaction() as database:
             database.execute(
                 "INSERT OR REPLACE INTO updates (round, worker, sha256, samples, stored_s, nbytes, train_s, loss, "
-                "arrived_s, fingerprint) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "arrived_s, fingerprint, confusion) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     round_number,
                     update.worker,
@@ -210,6 +217,7 @@ class RunStore:
                     update.loss,
                     update.arrived_s,
                     update.fingerprint,
+                    json.dumps(update.confusion),
                 ),
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 
 from fednet.errors import TrainingError
 from fednet.worker.objective import Objective
+from fednet.worker.replicas import ALONE, Replicas, without_averaging
 
 _FEWEST = 2  # images at once: BatchNorm cannot train on one
 Network = Callable[[torch.Tensor], torch.Tensor]
@@ -26,10 +28,12 @@ class Compute:
         *,
         compiles: bool = False,
         most_at_once: int | None = None,
+        replicas: Replicas = ALONE,
         notice: Callable[[str], None] = lambda text: None,
     ) -> None:
         """`compiles`: use torch.compile; `most_at_once`: images in one pass, where it is known (else all)."""
         self.device = device
+        self.replicas = replicas
         self._compiles = compiles
         self._most = most_at_once
         self._notice = notice
@@ -39,8 +43,8 @@ class Compute:
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._half is torch.float16)
 
     def network(self, model: nn.Module) -> Network:
-        """Return what is called for the model's logits."""
-        return torch.compile(model) if self._compiles else model
+        """Return what is called for the model's logits; of several processes, all have the first's parameters now."""
+        return self.replicas.wrapped(torch.compile(model) if self._compiles else model)
 
     def step(
         self,
@@ -52,8 +56,10 @@ class Compute:
     ) -> torch.Tensor:
         """Take one optimiser's step on a batch, and return its mean loss (a scalar on the device).
 
+        Of several processes each gives its share of the images and all labels; the mean of their losses is the batch's.
         Where memory overflows, the batch is computed in halves from then on, whose gradients add up to those of the
-        whole (BatchNorm sees the halves). Raises `TrainingError` where not even two images fit.
+        whole (BatchNorm sees the halves). Raises `TrainingError` where not even two images fit, or of several
+        processes where a share does not.
         """
         images = images.contiguous(memory_format=torch.channels_last)
         while True:
@@ -61,7 +67,12 @@ class Compute:
             try:
                 loss = self._gradients(network, objective, images, labels)
                 break
-            except torch.OutOfMemoryError:
+            except torch.OutOfMemoryError as exc:
+                if self.replicas.size > 1:  # the others wait for this batch's gradients: they cannot compute it again
+                    raise TrainingError(
+                        f"the memory of {self.device} is too small for {len(images)} images at once: join with a "
+                        "smaller --images-at-once in all processes"
+                    ) from exc
                 overflowing = self._parts(len(labels))
             self._halve(len(labels), overflowing)
         self._scaler.unscale_(optimiser)
@@ -73,14 +84,17 @@ class Compute:
     def _gradients(
         self, network: Network, objective: Objective, images: torch.Tensor, labels: torch.Tensor
     ) -> torch.Tensor:
-        parts = self._parts(len(labels))
-        total = objective.weight_of(labels)
+        parts = self._parts(self.replicas.largest_share(len(labels)))  # as many everywhere: SyncBatchNorm waits in each
+        total = objective.weight_of(labels) / self.replicas.size  # the processes' gradients are averaged, not added
+        own = labels[self.replicas.share(len(labels))]
         sum_of_losses = torch.zeros((), device=self.device)
-        for some, theirs in zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True):
-            with torch.autocast(self.device.type, dtype=self._half, enabled=self._mixes):
-                logits = network(some)
-            loss = objective.loss(logits.float(), theirs) / total
-            torch.autograd.backward(self._scaler.scale(loss))
+        pieces = list(zip(images.tensor_split(parts), own.tensor_split(parts), strict=True))
+        for number, (some, theirs) in enumerate(pieces, start=1):
+            with contextlib.nullcontext() if number == parts else without_averaging(network):
+                with torch.autocast(self.device.type, dtype=self._half, enabled=self._mixes):
+                    logits = network(some)
+                loss = objective.loss(logits.float(), theirs) / total
+                torch.autograd.backward(self._scaler.scale(loss))
             sum_of_losses += loss.detach()
         return sum_of_losses
 

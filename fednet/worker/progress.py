@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from fednet.errors import TrainingError
+from fednet.worker.replicas import ALONE, Replicas
 
 PROGRESS_EVERY_S = 1.0
 
@@ -54,9 +55,9 @@ class Meter:
         if time.perf_counter() - self._reported >= PROGRESS_EVERY_S:
             self._report()
 
-    def epoch_loss(self) -> float:
-        """Return the epoch's mean loss; raises `TrainingError` when it is not finite."""
-        mean = float(self._epoch_sum) / max(1, self._epoch_batches)
+    def epoch_loss(self, replicas: Replicas = ALONE) -> float:
+        """Return the epoch's mean loss, over all processes; raises `TrainingError` when it is not finite."""
+        mean = float(replicas.averaged(self._epoch_sum)) / max(1, self._epoch_batches)
         if not math.isfinite(mean):
             raise TrainingError(f"the loss became {mean} in epoch {self._epoch}: lower --lr, or look at the data")
         return mean

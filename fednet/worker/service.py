@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from fednet import __version__
 from fednet.compression.forms import FEATURES
 from fednet.config import RunSettings, TrainingSettings, WorkerConsent, run_settings_from
-from fednet.errors import ConnectionLost, FednetError, Refused, RemoteProtocolError
+from fednet.errors import ConnectionLost, FednetError, ProcessLost, Refused, RemoteProtocolError
 from fednet.failpoints import reached_state
 from fednet.protocol.messages import ChunksReceived, Goodbye, Hello, ModelWanted, Progress, Ready, RoundStarted, Welcome
 from fednet.reporting.reporter import WorkerReporter
@@ -74,7 +74,10 @@ class Worker:
         reporter: WorkerReporter,
         retry_for_s: float,
         explain_tls: Callable[[ssl.SSLError], FednetError],
+        is_started_again: bool = False,
     ) -> None:
+        """`is_started_again`: something starts this worker again where one of its processes ends (`torchrun`)."""
+        self.is_started_again = is_started_again
         self._connect = connect
         self._open_workshop = open_workshop
         self._open_log = open_log
@@ -104,7 +107,10 @@ class Worker:
         try:
             await self._keep_connected()
         except asyncio.CancelledError:
-            await self._say_goodbye("left", "stopped by its operator")
+            await self._say_goodbye("restarts" if self.is_started_again else "left", "stopped by its operator")
+            raise
+        except ProcessLost as exc:
+            await self._say_goodbye("restarts" if self.is_started_again else "failed", str(exc))
             raise
         except FednetError as exc:
             await self._say_goodbye("failed", str(exc))

@@ -35,6 +35,7 @@ class TrainingData(Protocol):
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield (images  # (b, 3, s, s) float32, labels  # (b,) int64) of one shuffled epoch.
 
+        Of a worker in several processes: the images of this one's share alone, and all labels.
         `balanced`: drawn with replacement, every class alike, in place of every sample once.
         """
 
@@ -64,7 +65,23 @@ def train(
 
     In channels_last, which is faster on every device. The same seed, data and thread count give the same bits on the
     CPU. Raises `TrainingError` when the loss is not finite any more, `BadInput` for a layer that is not there.
+
+    Of a worker in several processes (`Compute.replicas`) all train alike: the first one's call begins the training,
+    with its model, and its `should_stop` counts. Raises `ProcessLost` where one is gone.
     """
+    with compute.replicas.training(settings, seed):
+        return _train(model, data, settings, seed, compute, on_progress, should_stop)
+
+
+def _train(
+    model: nn.Module,
+    data: TrainingData,
+    settings: TrainingSettings,
+    seed: int,
+    compute: Compute,
+    on_progress: Callable[[TrainingProgress], None],
+    should_stop: Callable[[], bool],
+) -> TrainingResult:
     began = time.perf_counter()
     model.train()
     model.to(memory_format=torch.channels_last)
@@ -79,8 +96,8 @@ def train(
             nesterov=settings.momentum > 0,
             fused=compute.device.type in ("cpu", "cuda"),
         )
-        objective = Objective(model, settings, data.class_counts, device=compute.device)
         network = compute.network(model)
+        objective = Objective(model, settings, data.class_counts, device=compute.device)
         for epoch in range(1, settings.local_epochs + 1):
             meter.begin_epoch(epoch)
             for images, labels in data.batches(
@@ -89,10 +106,10 @@ def train(
                 augment=settings.augment,
                 balanced=settings.balance == "sampling",
             ):
-                if stopped := should_stop():
+                if stopped := compute.replicas.told(should_stop()):
                     break
                 meter.count(compute.step(network, optimiser, objective, images, labels), len(labels))
             if stopped:
                 break
-            mean_loss = meter.epoch_loss()
+            mean_loss = meter.epoch_loss(compute.replicas)
     return TrainingResult(data.samples, meter.batches, mean_loss, time.perf_counter() - began, stopped)

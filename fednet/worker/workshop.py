@@ -18,6 +18,7 @@ from fednet.tensors import Manifest, bytes_of, digest_of, empty_flat, manifest_o
 from fednet.transport.intake import Intake, MemoryStore
 from fednet.worker.compute import Compute
 from fednet.worker.held_out import NOTHING_TOLD, HeldOut
+from fednet.worker.own_norm import OwnNorm
 from fednet.worker.progress import TrainingProgress
 from fednet.worker.session import UpdateSaved
 from fednet.worker.training import TrainingData, train
@@ -84,8 +85,12 @@ class Workshop:
         held_out: HeldOut | None = None,
         update_form: Form = PLAIN,
         model_form: Form = PLAIN,
+        keeps_norm: bool = False,
     ) -> None:
-        """`update_form` and `model_form`: how updates and global models travel in this run."""
+        """`update_form` and `model_form`: how updates and global models travel in this run.
+
+        `keeps_norm`: this site's BatchNorm is its own, and is never replaced by the global one.
+        """
         self.device = compute.device
         self.manifest = manifest_of(model.state_dict(), [name for name, _ in model.named_parameters()])
         self.samples = data.samples
@@ -104,6 +109,7 @@ class Workshop:
         self._rounded: Rounded | None = None
         self._stop = threading.Event()
         self._looks_for_saved = True
+        self._own_norm = self._norm_so_far() if keeps_norm else None
 
     def new_intake(self, *, nbytes: int, sha256: str) -> Intake:
         """Return an intake that receives a global model into this workshop's buffer.
@@ -123,7 +129,7 @@ class Workshop:
     def work(
         self, started: RoundStarted, training: TrainingSettings, on_progress: Callable[[TrainingProgress], None]
     ) -> UpdateSaved | None:
-        """Train on the received model, save the result, prepare `update`; None when stopped.
+        """Judge the received model, train on it, save the result, prepare `update`; None when stopped.
 
         A result of the same round that an earlier process saved is taken instead of training again. Raises
         `TrainingError` or `StorageError`.
@@ -180,6 +186,13 @@ class Workshop:
         self._own_model.save_rounded(self._rounded)
         return travels
 
+    def _norm_so_far(self) -> OwnNorm:
+        """Return this site's BatchNorm, that of an earlier process of this run included."""
+        norm, found = OwnNorm(self._model), self._own_model.load()
+        if found is not None and found[0].numel() == self.manifest.total_bytes and found[1].run == self._run:
+            norm.keep(views(found[0], self.manifest))
+        return norm
+
     def _trained_before(self, started: RoundStarted) -> tuple[torch.Tensor, SavedTraining] | None:
         if not self._looks_for_saved:
             return None  # what this process trained is in its memory; the file matters to the process after it
@@ -195,6 +208,8 @@ class Workshop:
         self, started: RoundStarted, training: TrainingSettings, on_progress: Callable[[TrainingProgress], None]
     ) -> tuple[torch.Tensor, SavedTraining] | None:
         self._model.load_state_dict(views(self._base, self.manifest))
+        if self._own_norm is not None:
+            self._own_norm.restore(self._model)
         result = train(
             self._model,
             self._data,
@@ -214,6 +229,8 @@ class Workshop:
             train_s=result.train_s,
             loss=result.mean_loss,
         )
+        if self._own_norm is not None:
+            self._own_norm.keep(self._model.state_dict())
         local = pack(self._model.state_dict(), self.manifest)
         self._own_model.save(local, saved)
         return local, saved

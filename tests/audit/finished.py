@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from data.classes import CLASSES
+from fednet.aggregation.server_optimizer import FRESH
 from fednet.commands import wiring
 from fednet.compression.forms import form_named
 from fednet.config import RunId, RunSettings, WorkerName
 from fednet.coordinator.aggregator import combine_updates
 from fednet.coordinator.desk import DeliveredUpdate, write_decoded
+from fednet.coordinator.handover import Examine, Handover
 from fednet.coordinator.record import Retention, RunRecord, Timings
 from fednet.security.authority import create_authority, read_certificate
 from fednet.security.signing import RecordSigner, SignatureCheck
@@ -75,14 +77,19 @@ def make_run(
     rounds: int | None = None,
     liars: Sequence[str] = (),
     is_sealed: bool = True,
+    examine: Examine | None = None,
+    refused: Sequence[int] = (),
 ) -> Site:
-    """Make a run and return where it is; `rounds`: how many are committed (all: then it is finished)."""
+    """Make a run and return where it is; `rounds`: how many are committed (all: then it is finished).
+
+    `refused`: rounds whose step the guard did not take; `examine`: what the last look at a model finds; None: as versions of before there were cards finish a run.
+    """
     site, chosen = Site(folder), run_settings or settings()
     create_authority(site.certs, now=NOW).ensure_coordinator([], now=NOW)
     retention = retention or Retention(updates=True)
     committed = chosen.rounds if rounds is None else rounds
     with closing(RunStore(site.run)) as store:
-        Run(site, chosen, store, retention).go(committed, liars=liars)
+        Run(site, chosen, store, retention, examine, refused).go(committed, liars=liars)
         if committed == chosen.rounds:
             store.ended("finished", "all rounds are done")
             if is_sealed:
@@ -93,19 +100,35 @@ def make_run(
 class Run:
     """What writes a run."""
 
-    def __init__(self, site: Site, run_settings: RunSettings, store: RunStore, retention: Retention) -> None:
+    def __init__(
+        self,
+        site: Site,
+        run_settings: RunSettings,
+        store: RunStore,
+        retention: Retention,
+        examine: Examine | None = None,
+        refused: Sequence[int] = (),
+    ) -> None:
+        self._server, self._refused = FRESH, refused
         network = wiring.new_model(run_settings.model, seed=0, pretrained="no", weights=None, notice=lambda text: None)
         self._manifest = wiring.manifest_for(network)
+        self.notices: list[str] = []
         self._site, self._settings, self._store, self._retention = site, run_settings, store, retention
         self._model = pack(network.state_dict(), self._manifest)
-        self._record = RunRecord(
+        writer = wiring.CheckpointWriter(run_settings, self._manifest)
+        self.record = RunRecord(
             run=RUN,
             settings=run_settings,
             store=store,
-            save=wiring.CheckpointWriter(run_settings, self._manifest).save,
+            save=writer.save,
             signer=RecordSigner(site.certs),
             software=wiring.software(),
             retention=retention,
+            hand_on=None
+            if examine is None
+            else Handover(
+                load=lambda path: writer.load(path)[0], save=writer.save, examine=examine, notice=self.notices.append
+            ),
         )
         self._logs = {
             f"client{number}": RecordLog(
@@ -116,13 +139,13 @@ class Run:
 
     def go(self, rounds: int, *, liars: Sequence[str]) -> None:
         """Run all rounds from the beginning."""
-        self._record.begin(self._model, manifest=self._manifest.digest)
+        self.record.begin(self._model, manifest=self._manifest.digest)
         self._show_record()
         for number in range(1, rounds + 1):
             self._round(number, liars)
             self._show_record()
         if rounds == self._settings.rounds:
-            self._record.finish()
+            self.record.finish()
 
     def _round(self, number: int, liars: Sequence[str]) -> None:
         names = [WorkerName(name) for name in sorted(self._logs)]
@@ -135,11 +158,16 @@ class Run:
             settings=self._settings,
             round_number=number,
             device=torch.device("cpu"),
-            quarantined=self._record.quarantined(),
+            quarantined=self.record.quarantined(),
+            server=self._server,
         )
         document = {"round": number, **combined.document(updates), "absent": [], **_metrics(number)}
-        self._record.commit(document, combined.model, Timings(), round_began=time.perf_counter())
-        self._model = combined.model
+        if number in self._refused:
+            document["refused"] = {"reason": "validation fell"}
+            combined = replace(combined, model=self._model, server=self._server)
+        began = time.perf_counter()
+        self.record.commit(document, combined.model, Timings(), round_began=began, server=combined.server)
+        self._model, self._server = combined.model, combined.server
         if not self._retention.updates:
             disk.remove_folder(spool_folder(self._site.run, number))
 
@@ -168,7 +196,7 @@ class Run:
 
     def _show_record(self) -> None:
         for name, log in self._logs.items():
-            shown = self._record.shown_to(WorkerName(name))
+            shown = self.record.shown_to(WorkerName(name))
             log.chain.take(shown, sent=log.acknowledged.get(log.chain.round + 1))
             log.keep_record(shown)
 

@@ -71,6 +71,15 @@ def test_the_description_holds_all_that_is_needed_to_use_the_file(
     assert torch.allclose((grey * told["scale"] - mean) / std, normalised(grey), atol=1e-6)
 
 
+def test_the_description_tells_the_calibration_that_the_model_brings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fitted = {"temperature": 1.5, "threshold": 0.7, "max_energy": -2.0}
+    model, out = write_model(tmp_path / "final.pth", extra=fitted | {"images": 40}), tmp_path / "m.safetensors"
+    assert run(capsys, "export", "--model", model, "--format", "safetensors", "--out", out).code == 0
+    assert json.loads((tmp_path / "m.safetensors.json").read_text())["calibration"] == fitted
+
+
 def test_a_file_with_other_outputs_is_never_put_in_place(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,6 +130,19 @@ def test_the_model_abstains_where_it_is_not_sure_enough(
     assert ": no answer: " in run(capsys, "predict", "--model", own, scan).out
 
 
+def test_a_model_that_brings_no_calibration_is_said_to(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = write_dicom(tmp_path / "a.dcm", SLICES[0])
+    own = write_model(tmp_path / "own.pth", extra={"temperature": 4.0, "threshold": 0.0, "max_energy": 1e9})
+    plain, fitted = document(capsys, "--model", model, scan), document(capsys, "--model", own, scan)
+    assert [(each["calibrated"], each["temperature"]) for each in (plain, fitted)] == [(False, 1.0), (True, 4.0)]
+    assert max(fitted["scans"][0]["probabilities"].values()) < max(plain["scans"][0]["probabilities"].values())
+    for options in ([], ["--csv"], ["--json"]):
+        assert f"Uncalibrated: {model} brings no" in run(capsys, "predict", "--model", model, scan, *options).err
+        assert "ncalibrated" not in run(capsys, "predict", "--model", own, scan, *options).err
+
+
 def test_the_table_has_a_line_a_scan(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_dicom(tmp_path / "a.dcm", SLICES[0])
     photo().save(tmp_path / "b.png")

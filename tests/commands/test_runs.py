@@ -9,8 +9,10 @@ from fednet.errors import BadInput
 from fednet.simulate.attacks.tamper import tamper_named
 from fednet.storage.history import read_history, stopped_with
 from fednet.storage.store import RunStore
+from fednet.worker.held_out import HeldOut
 from tests.commands.running import run
-from tests.federation import Federation, settings
+from tests.federation import CLASSES, Federation, settings
+from tests.worker.fakes import TinyData
 
 
 @pytest.fixture
@@ -61,6 +63,24 @@ def test_a_run_is_shown_whole_and_by_its_name(
     assert "finished after 2 of 2 rounds" in ran.out
     assert "round 1: client5 rejected" in ran.out
     assert len(json.loads(run(capsys, "runs", "show", "liar", "--json").out)["history"]) == 2
+
+
+async def test_what_sites_found_is_shown_and_whose_word_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = Federation(tmp_path)
+    judge = HeldOut(TinyData(20, seed=9), classes=CLASSES, is_shared=True, notice=lambda text: None)
+    await federation.run(federation.worker(1, held_out=judge), federation.worker(2), federation.worker(3))
+    found = federation.notes.documents[-1]["site_evaluation"]["client1"]
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = run(capsys, "runs", "show", tmp_path / "run").out
+    assert "sites, on scans that they hold out, of round 1's model (they say so):" in shown
+    table = shown[shown.index("sites, on scans") :].splitlines()
+    lowest, name = min((row[label] / sum(row), CLASSES[label]) for label, row in enumerate(found["confusion"]))
+    numbers = [f"{found['accuracy']:.3f}", f"{found['macro_f1']:.3f}", f"{lowest:.3f}", f"({name})"]
+    assert table[4].split() == ["client1", "20", *numbers]
+    one = run(capsys, "runs", "show", tmp_path / "run", "--round", 2).out
+    assert f"sites on round 1's model: client1 {found['accuracy']:.2f} of 20" in one
 
 
 def test_export_writes_what_a_spreadsheet_reads(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from models.checkpoint import load
 from tests.commands.running import run
 
 
@@ -21,6 +22,13 @@ def test_the_baseline_trains_saves_its_best_and_can_be_evaluated(
     assert [each["round"] for each in rounds] == [1, 2]
     again = json.loads(run(capsys, *arguments).out)["rounds"]
     assert [each["test"] for each in again] == [each["test"] for each in rounds]
+
+    saved, card = load(model).facts, json.loads((tmp_path / "local.card.json").read_text())
+    assert {"temperature", "threshold", "max_energy"} <= saved.extra.keys()
+    assert card["model"]["round"] == saved.round
+    assert [(each["site"], each["samples"]) for each in card["data"]["sites"]] == [(each.name, 44) for each in sites]
+    assert "byzantine" not in card["training"]["settings"]
+    assert "| glioma | meningioma |" in (tmp_path / "local.card.md").read_text()
 
     judged = json.loads(
         run(capsys, "evaluate", "--model", model, "--data", tmp_path / "server_data" / "test", "--json").out

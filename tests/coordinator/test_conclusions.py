@@ -1,6 +1,9 @@
 from typing import Any
 
-from fednet.coordinator.conclusions import best_of, history_of, quarantined_after, suspects_after
+import pytest
+
+from fednet.coordinator.conclusions import history_of, quarantined_after, refusal_of_step, suspects_after
+from fednet.ranking import best_of
 from tests.audit.finished import settings
 
 
@@ -33,3 +36,16 @@ def test_who_was_rejected_often_enough_is_left_out_if_the_operator_says_so() -> 
     strict = settings(workers=5, quorum=5, byzantine=1, reputation_window=3, quarantine=2)
     assert quarantined_after(documents, strict) == {"client3": "quarantined, after 3 rejections in 3 rounds"}
     assert quarantined_after(documents[:2], strict) == {}
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "loss", "is_refused"),
+    [(0.81, 0.9, False), (0.75, 0.9, False), (0.65, 0.9, True), (0.65, 0.4, False)],
+)
+def test_the_guard_refuses_a_clear_fall_that_the_loss_confirms(accuracy: float, loss: float, is_refused: bool) -> None:
+    before = {"validation": {"accuracy": 0.8, "loss": 0.5}}
+    judged = {"validation": {"accuracy": accuracy, "loss": loss}}
+    reason = refusal_of_step(before, judged, guard=0.1)
+    assert (reason is not None) is is_refused
+    assert refusal_of_step(before, judged, guard=0.0) is None
+    assert refusal_of_step(None, judged, guard=0.1) is None

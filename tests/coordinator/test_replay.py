@@ -3,12 +3,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from fednet.audit.verification import Verified
 from fednet.commands import wiring
 from fednet.commands.verify import read_model
-from fednet.config import RunSettings
+from fednet.config import RunSettings, ServerSettings
 from fednet.coordinator.inspection import inspect
 from fednet.coordinator.record import Retention
 from fednet.coordinator.replay import Replay, Replayed, verdict_findings
@@ -46,9 +45,7 @@ def replayed(site: Site, run_settings: RunSettings = ROBUST, *, found: Verified 
     network = wiring.new_model("small-cnn", seed=0, pretrained="no", weights=None, notice=lambda text: None)
     manifest = wiring.manifest_for(network)
 
-    def load(path: Path) -> torch.Tensor:
-        return wiring.CheckpointWriter(run_settings, manifest).load(path)[0]
-
+    load = wiring.CheckpointWriter(run_settings, manifest).load_server
     replay = Replay(folder=site.run, settings=run_settings, manifest=manifest, load=load)
     return list(replay.rounds(found or verified(site)))
 
@@ -70,6 +67,26 @@ def test_updates_that_travelled_in_another_form_are_decoded(tmp_path: Path, form
     compressed = settings(compress=form)
     site = make_run(tmp_path / "site", run_settings=compressed)
     assert replayed(site, compressed) == [Replayed(round=1), Replayed(round=2)]
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+def test_what_the_servers_optimiser_remembers_is_kept_with_each_model(tmp_path: Path, optimizer: str) -> None:
+    remembering = settings(rounds=3, server=ServerSettings(optimizer=optimizer, learning_rate=0.5))
+    site = make_run(tmp_path / "site", run_settings=remembering)
+    found = verified(site)
+    assert replayed(site, remembering, found=found) == [Replayed(round=number) for number in (1, 2, 3)]
+    (site.run / "checkpoints" / "round-0001.pth").unlink()
+    assert replayed(site, remembering, found=found) == [Replayed(round=number) for number in (1, 2, 3)]
+    shutil.rmtree(site.run / "spool" / "round-0001")
+    later = replayed(site, remembering, found=found)
+    assert [bool(each.skipped) for each in later] == [True, True, False]
+
+
+def test_a_step_that_the_guard_refused_moves_neither_model_nor_optimiser(tmp_path: Path) -> None:
+    guarded = settings(rounds=3, guard=0.1, server=ServerSettings(optimizer="momentum"))
+    site = make_run(tmp_path / "site", run_settings=guarded, refused=[2])
+    assert replayed(site, guarded) == [Replayed(round=number) for number in (1, 2, 3)]
+    assert verified(site).documents[0]["model_sha256"] == verified(site).documents[1]["model_sha256"]
 
 
 def test_another_update_makes_another_model(site: Site) -> None:

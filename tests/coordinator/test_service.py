@@ -21,6 +21,7 @@ from fednet.protocol import limits
 from fednet.protocol.frames import VERSION
 from fednet.protocol.messages import Goodbye, Hello, ModelWanted, Ready, RoundClosed, RunStatus, Welcome
 from fednet.simulate.attacks.tamper import tamper_named
+from fednet.storage.history import Standing, read_history
 from fednet.tensors import parameters_of
 from fednet.transport.link import Link
 from fednet.worker import service as worker_service
@@ -84,6 +85,45 @@ async def test_best_is_chosen_by_validation_alone(tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert json.loads((run / "history.json").read_text())["best_round"] == 2
     assert (run / "best.pth").read_bytes() == (run / "checkpoints" / "round-0002.pth").read_bytes()
+
+
+async def test_a_step_that_makes_validation_clearly_worse_is_refused(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, run_settings=settings(rounds=3, guard=0.1))
+    marks = iter([(0.8, 0.5), (0.6, 0.9), (0.75, 0.9)])
+
+    def marked(flat: torch.Tensor) -> dict[str, dict[str, float]]:
+        accuracy, loss = next(marks)
+        metrics = {"macro_f1": accuracy, "loss": loss, "accuracy": accuracy}
+        return {"validation": metrics, "test": metrics}
+
+    federation.coordinator._judge = marked
+    await federation.run(*(federation.worker(number) for number in (1, 2, 3)))
+    first, second, third = federation.notes.documents
+    assert second["model_sha256"] == first["model_sha256"] != third["model_sha256"]
+    assert second["validation"]["accuracy"] == 0.8
+    assert second["refused"]["validation"]["accuracy"] == 0.6
+    assert "refused" not in third
+    assert any("would fall from 0.800 to 0.600" in text for text in federation.notes.notices)
+
+
+async def test_a_run_without_a_better_validation_ends_early_and_is_finished(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, run_settings=settings(rounds=9, early_stop=2))
+    marks = iter([0.5, 0.7, 0.6, 0.7])
+
+    def marked(flat: torch.Tensor) -> dict[str, dict[str, float]]:
+        metrics = {"macro_f1": (mark := next(marks)), "loss": 1.0, "accuracy": mark}
+        return {"validation": metrics, "test": metrics}
+
+    federation.coordinator._judge = marked
+    notes = Notes()
+    await federation.run(federation.worker(1, notes=notes), federation.worker(2), federation.worker(3))
+    run = tmp_path / "run"
+    assert [document["round"] for document in federation.notes.documents] == [1, 2, 3, 4]
+    assert (run / "final.pth").read_bytes() == (run / "checkpoints" / "round-0004.pth").read_bytes()
+    assert read_history(run).standing is Standing.FINISHED
+    again = Federation(tmp_path, run_settings=settings(rounds=9, early_stop=2))
+    assert again.coordinator._rounds.is_over
+    again.store.close()
 
 
 @pytest.mark.parametrize("attack", ["sign-flip", "nan"])

@@ -90,16 +90,20 @@ def test_a_killed_worker_comes_back_and_the_run_goes_on(site: Path) -> None:
         coordinator = stack.enter_context(
             running(site, "lost", *start(site, port, "lost", "--rounds", 2, "--local-epochs", 50))
         )
-        victim = stack.enter_context(running(site, "lost-1", *join(port, 1)))
+        judging = ["--hold-out", 0.5, "--share-evaluation"]
+        victim = stack.enter_context(running(site, "lost-1", *join(port, 1, *judging)))
         for number in (2, 3):
             stack.enter_context(running(site, f"lost-{number}", *join(port, number)))
         wait_for(site, "lost-1", "round 1: training")
         victim.kill()
         victim.wait()
-        stack.enter_context(running(site, "lost-1", *join(port, 1)))
+        stack.enter_context(running(site, "lost-1", *join(port, 1, *judging)))
         assert coordinator.wait(120) == 0, (site / "lost.log").read_text()
     history = json.loads((site / "runs" / "lost" / "history.json").read_text())
     assert [len(each["updates"]) for each in history["rounds"]] == [3, 3]
+    assert [list(each["site_evaluation"]) for each in history["rounds"]] == [["client1"]] * 2
+    chosen = [line for line in (site / "lost-1.log").read_text().splitlines() if "are held out" in line]
+    assert len(chosen) == 2 and chosen[0] == chosen[1], "the same after a restart"
 
 
 def test_hostile_peers_are_dropped_by_name_while_a_round_goes_on(site: Path) -> None:

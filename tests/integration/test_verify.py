@@ -32,6 +32,10 @@ def test_a_run_is_as_its_coordinator_signed_it_and_so_it_is_after_more_rounds(si
     finish(site, free_port(), "kept", "--rounds", 2, *kept)
     checked = verified(site, "kept", "--replay", "--worker-log", "client_2.audit.jsonl")
     assert (checked["records"], checked["replayed"], checked["acknowledged"]) == (3, [1, 2], 2)
+    scan = next((site / "server_data" / "test").rglob("*.png"))
+    asked = json.loads(cli(site, "predict", "--model", "runs/kept/final.pth", scan, "--json").stdout)
+    assert asked["calibrated"], "a finished run leaves a calibrated model, and its card"
+    assert f"- temperature: {asked['temperature']:.4g} " in cli(site, "runs", "card", "kept").stdout
     port = free_port()
     refused = cli(site, *start(site, port, "kept", "--resume", "--seed", 9, "--rounds", 3, *kept))
     assert refused.returncode == 2

@@ -7,7 +7,7 @@ import pytest
 from fednet.errors import RemoteProtocolError
 from fednet.protocol import messages
 from fednet.protocol.frames import HEADER_BYTES, Kind, decode_header
-from fednet.protocol.messages import Heartbeat, Hello, Message, Progress, decode_message
+from fednet.protocol.messages import Heartbeat, Hello, Message, Progress, UpdateOffered, decode_message
 
 SAMPLES: dict[str, Any] = {
     "round": 3,
@@ -21,6 +21,7 @@ SAMPLES: dict[str, Any] = {
     "certificate": b"c",
     "answer_wanted": True,
     "features": ["zstd", "int8"],
+    "confusion": [5, 0, 1, 4],
     "filling": b"f" * 100,
     "fraction": 0.5,
     "window": 2**20,
@@ -92,6 +93,14 @@ def test_feature_names_are_a_list_of_names(features: object) -> None:
     document = {"software": "", "newest_version": 1, "oldest_version": 1, "features": features}
     with pytest.raises(RemoteProtocolError):
         decode_message(Hello.kind, msgpack.packb(document))
+
+
+@pytest.mark.parametrize("confusion", [None, [1.0], [-1], [True], [2**63], [1] * 65])
+def test_what_a_site_finds_is_a_list_of_counts(confusion: object) -> None:
+    fields = dict.fromkeys(("transfer", "nbytes", "samples"), 1) | {"round": 1, "sha256": "ab" * 32}
+    document = fields | {"train_s": 1.0, "loss": 1.0, "confusion": confusion}
+    with pytest.raises(RemoteProtocolError, match="UPDATE_OFFERED.confusion|cannot be read"):
+        decode_message(UpdateOffered.kind, msgpack.packb(document))
 
 
 def test_a_missing_field_is_named() -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from fednet.config import WorkerName
-from fednet.reporting.console import RunConsole, WorkerConsole, rejections, round_cells
+from fednet.reporting.console import RunConsole, WorkerConsole, rejections, round_cells, sites_line
 from fednet.reporting.reporter import WorkerView
 from fednet.worker.progress import TrainingProgress
 from tests.audit.records import chain, closing
@@ -22,17 +22,29 @@ def test_a_row_says_who_was_selected_and_who_was_not() -> None:
     assert rejections(DOCUMENT) == ["client2 rejected: it points away"]
 
 
+def test_a_line_says_what_sites_found_of_the_model_before_the_lowest_first() -> None:
+    assert sites_line(DOCUMENT) is None
+    sites = {"client1": {"accuracy": 0.914, "images": 85}, "client3": {"accuracy": 0.62, "images": 40}}
+    told = sites_line(DOCUMENT | {"site_evaluation": sites})
+    assert told == "sites on round 1's model: client3 0.62 of 40, client1 0.91 of 85"
+    many = {f"client{number}": {"accuracy": number / 100, "images": 9} for number in range(20)}
+    told = sites_line(DOCUMENT | {"site_evaluation": many})
+    assert told is not None
+    assert told.endswith("client7 0.07 of 9, and 12 more")
+
+
 def test_without_a_terminal_lines_are_plain_and_whole(capsys: pytest.CaptureFixture[str]) -> None:
     console = RunConsole()
     console.status("round 2, waiting for 1 of 2: " + "client1 is training " * 10, [])
     console.status("round 2, waiting for 1 of 2: still", [])
-    console.round_committed(DOCUMENT)
+    console.round_committed(DOCUMENT | {"site_evaluation": {"client1": {"accuracy": 0.5, "images": 8}}})
     console.close()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("client1 is training ")
     assert lines[1].startswith("round | accuracy")
     assert lines[2].startswith("2 | 0.500")
     assert lines[3].strip() == "client2 rejected: it points away"
+    assert lines[4].strip() == "sites on round 1's model: client1 0.50 of 8"
     assert "\x1b" not in "".join(lines)
 
 

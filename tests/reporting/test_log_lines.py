@@ -12,6 +12,7 @@ DOCUMENT = {
     "seconds": {"round": 3.0},
     "updates": [{"worker": "client1", "reason": "selected"}],
     "absent": ["client2"],
+    "site_evaluation": {"client1": {"of_round": 1, "accuracy": 0.5, "images": 8, "macro_f1": 0.4, "confusion": []}},
 }
 
 
@@ -37,4 +38,5 @@ def test_what_is_reported_becomes_log_lines_with_fields(caplog: pytest.LogCaptur
     ]
     committed = vars(caplog.records[3])["fields"]
     assert (committed["round"], committed["accuracy"], committed["absent"]) == (2, 0.5, ["client2"])
+    assert committed["sites"] == {"client1": {"accuracy": 0.5, "images": 8}}
     assert vars(caplog.records[5])["fields"]["verdict"] == "selected"

@@ -22,6 +22,7 @@ def world(workers: int, *, root: bool = False) -> World:
     return World(
         hospitals={WorkerName(f"client{number:02}"): hospital(number) for number in range(workers)},
         test=TinyData(60, seed=99),
+        validation=TinyData(40, seed=96),
         root=TinyData(24, seed=98) if root else None,
         triggered=lambda attack: TinyData(20, seed=97) if attack.trigger else None,
         new_model=tiny_net,

@@ -123,16 +123,20 @@ def test_a_round_under_way_is_known_with_what_is_durable_of_it(tmp_path: Path) -
     store = RunStore(tmp_path)
     assert store.round_under_way() is None
     store.round_begun(1, {WorkerName("b"), WorkerName("a")})
-    store.update_stored(1, stored("b"))
+    store.update_stored(1, stored("b", confusion=[6, 1, 0, 5]))
     store.update_stored(1, stored("a"))
     store.close()
     store = RunStore(tmp_path)
     found = store.round_under_way()
     assert found is not None
-    assert (found.round, sorted(found.cohort), found.updates) == (1, ["a", "b"], (stored("a"), stored("b")))
+    assert (found.round, sorted(found.cohort), found.updates) == (
+        1,
+        ["a", "b"],
+        (stored("a"), stored("b", confusion=[6, 1, 0, 5])),
+    )
     store.update_lost(1, WorkerName("a"))
     again = store.round_under_way()
-    assert again is not None and again.updates == (stored("b"),)
+    assert again is not None and [each.worker for each in again.updates] == ["b"]
     store.commit(committed(1), RECORDS[1])
     assert store.round_under_way() is None, "it is committed"
     store.close()
@@ -172,6 +176,19 @@ def test_a_run_of_the_first_version_is_migrated_and_loses_nothing(tmp_path: Path
     assert store.rounds() == [committed(1)]
     assert store.stored_in(1) == {"a"}
     assert store.records() == []
+    store.close()
+
+
+def test_an_update_of_a_run_from_before_sites_judged_tells_nothing(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    store.round_begun(1, {WorkerName("a")})
+    store.update_stored(1, stored("a"))
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "run.sqlite")) as database:
+        database.executescript("ALTER TABLE updates DROP COLUMN confusion; PRAGMA user_version = 2;")
+    store = RunStore(tmp_path)
+    found = store.round_under_way()
+    assert found is not None and found.updates == (stored("a", confusion=[]),)
     store.close()
 
 

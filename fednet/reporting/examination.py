@@ -1,0 +1,85 @@
+"""The last look at a model: calibrated by validation, what its answers to the test set are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from fednet.errors import BadInput, ModelError
+from fednet.reporting.calibration import (
+    Calibration,
+    answered_at,
+    brier_score,
+    calibrate,
+    calibrated,
+    expected_calibration_error,
+)
+from fednet.reporting.intervals import Outputs, intervals
+
+SPECIFICITY = 0.95  # at which the sensitivity for any tumour is told
+
+Answers = tuple[torch.Tensor, torch.Tensor]
+"""(logits  # (n, classes) float64, labels  # (n,) int64) on the CPU, as `reporting.metrics.logits_of` gives them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """What was found of one model; plain JSON types."""
+
+    extra: dict[str, Any]  # for its file's `extra` facts: what `models.prediction.Rules` reads; empty: not calibrated
+    calibration: dict[str, Any]  # for its card: what was `fitted` and how it does on `test`, or `why` it was not
+    intervals: dict[str, Any]  # for its card; empty where its outputs are not finite
+
+
+def examined(validation: Answers, test: Answers, *, classes: Sequence[str], negative: int | None) -> Examined:
+    """Calibrate by `validation` alone, and say what that makes of `test`; `negative`: the class without a finding."""
+    try:
+        fitted = calibrate(*validation)
+        is_finite = bool(test[0].isfinite().all())
+    except (BadInput, ModelError) as exc:
+        return not_calibrated(str(exc))
+    if not is_finite:
+        return not_calibrated("its outputs for the test set are not finite")
+    found = intervals(
+        Outputs(
+            probabilities=calibrated(test[0], 1.0), calibrated=calibrated(test[0], fitted.temperature), labels=test[1]
+        ),
+        classes,
+        negative=negative,
+        specificity=SPECIFICITY,
+    )
+    calibration = {"fitted": fitted.to_dict(), "test": _on_test(fitted, test)}
+    return Examined(
+        extra=fitted.to_dict(), calibration=calibration, intervals=found.to_dict() | {"specificity": SPECIFICITY}
+    )
+
+
+def not_calibrated(why: str) -> Examined:
+    """Return what is known of a model that could not be looked at."""
+    return Examined(extra={}, calibration={"fitted": None, "why": why}, intervals={})
+
+
+def _on_test(fitted: Calibration, test: Answers) -> dict[str, Any]:
+    logits, labels = test
+    answered = answered_at(calibrated(logits, fitted.temperature), labels, threshold=fitted.threshold)
+    return {
+        "before": _worth(logits, labels),
+        "after": _worth(logits / fitted.temperature, labels),
+        "answered": asdict(answered),
+        "images": len(labels),
+        "energy_above": int((-logits.logsumexp(dim=1) > fitted.max_energy).sum()),
+    }
+
+
+def _worth(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    """Return what the probabilities behind logits are worth, whatever the answers that follow from them."""
+    probabilities = logits.softmax(dim=1)
+    return {
+        "ece": expected_calibration_error(probabilities, labels),
+        "brier": brier_score(probabilities, labels),
+        "loss": float(functional.cross_entropy(logits, labels)),
+    }

@@ -1,0 +1,38 @@
+import pytest
+
+from fednet.ranking import Document, best_of, is_complete, stops_early
+from tests.federation import settings
+
+
+def documents(*scores: float) -> list[Document]:
+    return [
+        {"round": number, "validation": {"macro_f1": score, "loss": 1.0}}
+        for number, score in enumerate(scores, start=1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scores", "stops"),
+    [
+        ((), False),
+        ((0.5,), False),
+        ((0.5, 0.4), False),
+        ((0.5, 0.4, 0.4), True),
+        ((0.5, 0.5, 0.5), True),  # as good is not better
+        ((0.5, 0.4, 0.6), False),
+        ((0.5, 0.4, 0.6, 0.5, 0.5), True),
+    ],
+)
+def test_it_stops_when_so_many_rounds_brought_no_better_model(scores: tuple[float, ...], stops: bool) -> None:
+    assert stops_early(documents(*scores), 2) is stops
+    assert not stops_early(documents(*scores), 0)
+
+
+def test_a_run_is_complete_with_its_last_round_or_early() -> None:
+    assert not is_complete(documents(0.5), settings(rounds=2))
+    assert is_complete(documents(0.5, 0.6), settings(rounds=2))
+    assert is_complete(documents(0.5, 0.4), settings(rounds=9, early_stop=1))
+
+
+def test_of_equal_rounds_the_first_is_the_best() -> None:
+    assert best_of(documents(0.4, 0.6, 0.6)) == 2
