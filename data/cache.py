@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import PIL
 from PIL import features
 
-from data.cache_files import CacheFiles
+from data.cache_files import CacheFiles, sizes_in
 from data.greys import Pixels
 from data.scan_files import SUFFIXES
 from fednet.errors import StorageError
@@ -33,7 +34,7 @@ CachePlace = Callable[[Path], Path | None]
 """Where the cache of a folder of scans is, or None where it has none."""
 
 _DECODING = 1  # to be raised with every change of ours that changes a pixel
-_DECODERS = ("pillow", "numpy", "pydicom", "nibabel")
+_PACKAGES = ("numpy", "pydicom", "nibabel")
 _PLUGINS = ("pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle", "python-gdcm", "pyjpegls")
 _YOUNG_NS = 2 * 10**9  # FAT keeps times to 2 s: a file younger than that may change again without a new time
 
@@ -84,20 +85,27 @@ class ScanCache:
 
     def keep(self, scans: Sequence[tuple[Known, Pixels]]) -> None:
         """Keep the pixels  # each (size, size) of these files for the next start."""
-        if new := [(known, pixels) for known, pixels in scans if not known.is_noted]:
+        if not self._is_off and (new := [(known, pixels) for known, pixels in scans if not known.is_noted]):
             self._change(new, forgotten=())
 
     def keep_only(self, names: Collection[str]) -> None:
-        """Forget the other files of the folder; pixels that no file has any more are removed."""
-        if gone := self._noted.keys() - set(names):
+        """Forget the other files of the folder, at every size; pixels that no file has any more are removed."""
+        for size in [] if self._is_off else sizes_in(self.place):
+            same = size == self._size
+            cache = self if same else ScanCache(self.place, self._folder, size, notice=self._notice)
+            cache.forget_others(names)
+
+    def forget_others(self, names: Collection[str]) -> None:
+        """Do the same at this size."""
+        index = self._files.index()
+        gone = index.folders.get(self._label, {}).keys() - set(names)
+        if gone or self._files.has_leftovers(index):
             self._change([], forgotten=gone)
 
     def _is_sound(self, row: int) -> bool:
         return row < len(self.rows) and zlib.crc32(self.rows[row].numpy().data) == self._index.checksums[row]
 
     def _change(self, scans: Sequence[tuple[Known, Pixels]], *, forgotten: Collection[str]) -> None:
-        if self._is_off:
-            return
         try:
             with self._files.locked():
                 self._change_alone(scans, forgotten)
@@ -149,8 +157,9 @@ def key_of(path: Path) -> str:
 @functools.cache
 def decoded_by() -> str:
     """Return the versions of all that can change a pixel."""
-    versions = [f"{name} {_version(name)}" for name in (*_DECODERS, *_PLUGINS)]
-    return ", ".join([f"fednet {_DECODING}", *versions, f"libjpeg {features.version_codec('jpg')}"])
+    codecs = [f"{name} {features.version(name)}" for name in ("jpg", "libjpeg_turbo", "jpg_2000")]
+    packages = [f"{name} {_version(name)}" for name in (*_PACKAGES, *_PLUGINS)]
+    return ", ".join([f"fednet {_DECODING}", f"pillow {PIL.__version__}", *codecs, *packages])
 
 
 def _version(package: str) -> str:

@@ -148,15 +148,27 @@ class CacheFiles:
         content = json.dumps(vars(index)).encode()
         write_bytes(self._index_path, _checksum(content) + b"\n" + content, mode=0o600, durably=False)
         sweep_temporary(self._place)
-        for path in self._place.glob(f"{self._size}-*.pixels"):
-            if path.name != index.pixels:
-                disk.unlink(path)
+        for path in self._leftovers(index):
+            disk.unlink(path)
+
+    def has_leftovers(self, index: Index) -> bool:
+        """Whether there are pixels that the index does not name: of other decoders, or of a process that died."""
+        return bool(self._leftovers(index))
+
+    def _leftovers(self, index: Index) -> list[Path]:
+        return [path for path in self._place.glob(f"{self._size}-*.pixels") if path.name != index.pixels]
 
     def _require_room(self, nbytes: int) -> None:
         free = shutil.disk_usage(self._place).free
         if free - nbytes < _LEAVES_FREE_BYTES:
             found = f"{free / 1e6:.0f} MB free, and {_LEAVES_FREE_BYTES / 1e6:.0f} MB are left to others"
             raise DiskFull(f"{self._place}: no room for {nbytes / 1e6:.0f} MB ({found})")
+
+
+def sizes_in(place: Path) -> list[int]:
+    """Return the image sizes of which a cache folder holds something."""
+    names = [path.stem for path in place.glob("*.index")]
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def _is_taken(descriptor: int) -> bool:

@@ -16,20 +16,20 @@ from PIL import Image
 from data.duplicates import THUMBNAIL, group_twins
 from data.greys import Pixels, square
 from data.images import ScanSet, files_of
-from fednet.errors import DataError
+from fednet.errors import DataError, TooFewScans
 
 
 def hold_out(folder: Path, scans: ScanSet, *, share: float, worker: str) -> tuple[ScanSet, ScanSet]:
     """Return (scans to train on, scans held out) of `scans`, which `load_folder(folder)` has read.
 
-    Chosen as `held_out` says. Raises `DataError` where the share of every class is less than one scan, or the folder
-    has changed since.
+    Chosen as `held_out` says. Raises `TooFewScans` where the share of every class is less than one scan, `DataError`
+    where the folder has changed since.
     """
     digests = _digests(folder, scans)
     thumbnails = [square(Image.fromarray(image), THUMBNAIL) for image in scans.images[:, 0].numpy()]
     held = held_out(digests, thumbnails, scans.labels.tolist(), share=share, worker=worker)
     if not held:
-        raise DataError(
+        raise TooFewScans(
             f"--hold-out {share:g} of {len(digests)} scans",
             found="not one scan of any class",
             expected=f"a class of {math.ceil(1 / share)} scans or more, not all of them twins",

@@ -3,6 +3,7 @@
 FednetError                    exit 1: failed while running
 ├── BadInput                   exit 2: what a person gave cannot be used; names what, found, expected, what to do
 │   ├── DataError              a data folder, image or split
+│   │   └── TooFewScans        ... because there are not enough scans to put some aside
 │   ├── ModelError             an architecture, checkpoint or weights file
 │   ├── CredentialError        a certificate, key or join token
 │   └── Refused                the coordinator's typed answer to a worker that cannot take part
@@ -51,6 +52,10 @@ class BadInput(FednetError):
 
 class DataError(BadInput):
     """A data folder, an image or a split cannot be used."""
+
+
+class TooFewScans(DataError):
+    """No class has enough scans to put one of them aside."""
 
 
 class ModelError(BadInput):

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 _WAITS = datetime.timedelta(days=365)  # the others hear nothing while hospitals train, or while there is no round
@@ -23,12 +24,12 @@ def join() -> tuple[int, int]:
     if size == 1:
         return 0, 1
     store, rank, size = next(rendezvous("env://", timeout=_WAITS))
-    fresh = torch.distributed.PrefixStore(_name_of_this_start(store, rank, size), store)
+    fresh = PrefixStore(_name_of_this_start(store, rank, size), store)
     torch.distributed.init_process_group("gloo", store=fresh, rank=rank, world_size=size, timeout=_WAITS)
     return rank, size
 
 
-def _name_of_this_start(store: torch.distributed.Store, rank: int, size: int) -> str:
+def _name_of_this_start(store: Store, rank: int, size: int) -> str:
     """Return what the processes of this start are called among themselves.
 
     torchrun keeps its store when it starts them again, and with it the addresses of those that have ended: whoever came

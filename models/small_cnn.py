@@ -27,13 +27,11 @@ class SmallCnn(nn.Module):
 
 
 def _on_grid(maps: torch.Tensor) -> torch.Tensor:
-    """Return the average of each cell  # (b, channels, 4, 4); where that is asked for, by ways that repeat on CUDA.
+    """Return the average of each cell  # (b, channels, 4, 4).
 
-    There the gradients of adaptive pooling are summed in whatever order they come.
+    Where repeatable results are asked for, by slower ways: on CUDA the gradients of adaptive pooling are summed in
+    whatever order they come.
     """
-    size = maps.shape[-1]  # of images that are square
-    if size % _GRID == 0:
-        return functional.avg_pool2d(maps, size // _GRID)
     if torch.are_deterministic_algorithms_enabled():
         return _averages(_averages(maps, dim=-2), dim=-1)
     return functional.adaptive_avg_pool2d(maps, _GRID)

@@ -11,6 +11,7 @@ import click
 
 from fednet.commands import bench_wire
 from fednet.commands.bench_chaos import bench_chaos
+from fednet.commands.bench_learning import bench_learning
 from fednet.commands.bench_recovery import bench_recovery
 from fednet.commands.options import device_option, json_option
 
@@ -20,7 +21,7 @@ def command() -> None:
     """Measure this machine; every figure stands beside a reference from the same run."""
 
 
-for each in (*bench_wire.COMMANDS, bench_chaos, bench_recovery):
+for each in (*bench_wire.COMMANDS, bench_chaos, bench_learning, bench_recovery):
     command.add_command(each)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fednet.commands.computing import computing_options, prepared_device
 from fednet.commands.logs import start_logging
 from fednet.commands.options import (
     aggregator_option,
@@ -78,6 +79,7 @@ def command() -> None:
 @weights_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides everything random in the run.")
 @device_option
+@computing_options
 @certs_option
 @max_bad_files_option
 @cache_options
@@ -219,6 +221,7 @@ def start(
         retention=Retention(checkpoints=keep_checkpoints, updates=keep_updates),
     )
     console = LogReporter() if log_format == "json" else RunConsole(to_stderr=as_json)
+    prepared_device(device, learning, notice=console.notice)
     try:
         serve_run(settings, options, console)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -120,6 +121,8 @@ def _beliefs(judged: Judged) -> Iterator[str]:
             f"below confidence {answered.threshold:.3f} it does not answer: "
             f"it answers {answered.coverage:.1%} of the images, of these rightly {right}"
         )
+    if math.isfinite(judged.rules.max_energy):
+        yield f"{found['above_max_energy']:.1%} of the images are unlike validation's (energy above the limit)"
     if judged.screening is not None:
         yield from _screened(judged.screening, None if intervals is None else intervals.sensitivity)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fednet.commands.computing import computing_options, prepared_device
 from fednet.commands.options import (
     cache_options,
     cache_place,
@@ -57,6 +58,7 @@ _RULES = (
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the grid; the same one resumes it.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Folder for the picture (default: --out).")
 @device_option
+@computing_options
 @cache_options
 @json_option
 def command(
@@ -95,7 +97,6 @@ def command(
     from data.discovery import find_dataset
     from fednet.commands.virtual import Grid
     from fednet.compression.forms import form_named
-    from fednet.worker.device import device_from
 
     form_named(compress, option="--compress")
     source = find_dataset(dataset) if dataset else None
@@ -135,7 +136,7 @@ def command(
         scheme=scheme,
         alpha=alpha,
         root=root,
-        device=device_from(device),
+        device=prepared_device(device, learning, notice=lambda text: click.echo(text, err=True)),
         cache=cache_place(cache, no_cache=no_cache),
         is_first=rank == 0,
     )

@@ -49,6 +49,7 @@ class Site:
     cache: CachePlace
     holding_out: HoldingOut | None
     images_at_once: int | None
+    compiles: bool = False
     replicas: Replicas
 
     def open(self, settings: RunSettings, *, worker: str, notice: Notice) -> OpenSite:
@@ -64,7 +65,13 @@ class Site:
             return OpenSite(
                 model=self.replicas.synchronised(model, name=settings.model).to(self.device),
                 data=ScanLoader(scans, self.device, share=self.replicas.share),
-                compute=Compute(self.device, most_at_once=self.images_at_once, replicas=self.replicas, notice=notice),
+                compute=Compute(
+                    self.device,
+                    compiles=self.compiles,
+                    most_at_once=self.images_at_once,
+                    replicas=self.replicas,
+                    notice=notice,
+                ),
                 held_out=held_out,
             )
 

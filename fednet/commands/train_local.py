@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from fednet.commands.computing import compile_option, computing_options, prepared_device
 from fednet.commands.options import (
     cache_options,
     cache_place,
@@ -40,6 +41,8 @@ from fednet.commands.options import (
 @weights_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides everything random.")
 @device_option
+@compile_option
+@computing_options
 @max_bad_files_option
 @cache_options
 @click.option("--save", type=click.Path(path_type=Path), help="Write the model of the best validation here.")
@@ -77,7 +80,6 @@ def command(
     from fednet.config import RunSettings, derived_seed
     from fednet.tensors import pack
     from fednet.worker.compute import Compute
-    from fednet.worker.device import device_from
     from fednet.worker.objective import require_trainable
     from fednet.worker.training import train
     from models import checkpoint
@@ -96,7 +98,7 @@ def command(
         warmup_rounds=warmup_rounds,
         training=training_settings(local),
     )
-    where, place = device_from(device), cache_place(cache, no_cache=no_cache)
+    where, place = prepared_device(device, local, notice=notice), cache_place(cache, no_cache=no_cache)
     network = wiring.new_model(model, seed=seed, pretrained=pretrained, weights=weights, notice=notice)
     require_trainable(network, settings.training)
     manifest = wiring.manifest_for(network)
@@ -116,7 +118,7 @@ def command(
     ]
     pooled = ScanSet(torch.cat([each.images for each in sets]), torch.cat([each.labels for each in sets]), ())
     data = ScanLoader(pooled, where)
-    compute = Compute(where, notice=notice)
+    compute = Compute(where, compiles=local["compiles"], notice=notice)
     history: list[dict[str, Any]] = []
     for number in range(1, rounds + 1):
         training = settings.training_in(number)

@@ -8,10 +8,11 @@ import signal
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from fednet.commands.computing import compile_option, computing_options, prepared_device
 from fednet.commands.holding_out import holding_out_from, holding_out_options
 from fednet.commands.logs import start_logging
 from fednet.commands.options import (
@@ -49,6 +50,8 @@ def command() -> None:
 @click.option("--token", help="Join token from the coordinating centre (the first time only).")
 @click.option("--save", type=click.Path(path_type=Path), help="Own model's file (default: client_ID.pth).")
 @device_option
+@compile_option
+@computing_options
 @certs_option
 @max_bad_files_option
 @cache_options
@@ -93,6 +96,7 @@ def join(
     verbose: bool,
     log_level: str,
     log_format: str,
+    **computing: Any,
 ) -> None:
     """Join, train on --data when asked, save client_ID.pth, send the update, repeat. No scan leaves this machine.
 
@@ -106,13 +110,13 @@ def join(
     from fednet.reporting.console import WorkerConsole
     from fednet.reporting.log_lines import LogReporter
     from fednet.security.tokens import decode_token
-    from fednet.worker.device import device_from
     from fednet.worker.replicas import join_replicas
 
     start_logging(level=log_level, form=log_format, verbose=verbose)
     place = cache_place(cache, no_cache=no_cache)
     holding_out = holding_out_from(hold_out, share_evaluation)
-    chosen = device_from(device)
+    console = LogReporter() if log_format == "json" else WorkerConsole()
+    chosen = prepared_device(device, computing, notice=console.notice)
     next(files_of(data), None)  # a wrong folder shows before anything is asked of the coordinator
     given = decode_token(token) if token else None
     name = name_of(worker_id, data, given)
@@ -128,6 +132,7 @@ def join(
         cache=place,
         holding_out=holding_out,
         images_at_once=images_at_once,
+        compiles=computing["compiles"],
         replicas=replicas,
     )
     if replicas.rank > 0:
@@ -142,7 +147,7 @@ def join(
                 consent=WorkerConsent(model=model, max_local_epochs=max_epochs, max_learning_rate=max_lr),
                 retry_for_s=retry_for,
                 attack=attack,
-                console=LogReporter() if log_format == "json" else WorkerConsole(),
+                console=console,
             )
         )
     finally:

@@ -124,15 +124,26 @@ class VirtualFederation:
         self._norms = {name: OwnNorm(self._network) for name in names if stays}
         self._found = Simulated(attackers=list(self._attackers))
 
-    def run(self) -> Simulated:
-        """Run all rounds; an aggregation that cannot be done safely parks the run, as it does over sockets."""
+    def network(self) -> nn.Module:
+        """Return the network with the last round's model, on the world's device."""
+        self._network.load_state_dict(views(self._model, self._manifest))
+        return self._network
+
+    def run(self, *, on_round: Callable[[int, float], None] = lambda number, accuracy: None) -> Simulated:
+        """Run all rounds; an aggregation that cannot be done safely parks the run, as it does over sockets.
+
+        `on_round` hears of each round and its accuracy.
+        """
         rounds = Rounds(self._settings, first_round=1, known_workers=(), grace_s=0.0, now=0.0)
         todo: collections.deque[Command] = collections.deque()
         for name in self._world.hospitals:
             todo.extend(rounds.handle(WorkerJoined(name), now=0.0))
         while todo:
-            for event in self._carry_out(todo.popleft()):
+            command = todo.popleft()
+            for event in self._carry_out(command):
                 todo.extend(rounds.handle(event, now=0.0))
+            if isinstance(command, CommitRound):
+                on_round(command.round, self._found.accuracy[-1])
         if self._attack is not None:
             self._found.attack_success = self._success(self._attack)
         return self._found
@@ -209,7 +220,7 @@ class VirtualFederation:
 
     def _trained(self, name: str, data: TrainingData, number: int) -> Submission:
         self._network.load_state_dict(views(self._model, self._manifest))
-        own_norm = self._norms.get(name)
+        own_norm = self._norms.get(WorkerName(name))
         if own_norm is not None:
             own_norm.restore(self._network)
         train(

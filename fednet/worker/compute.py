@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -44,7 +45,8 @@ class Compute:
 
     def network(self, model: nn.Module) -> Network:
         """Return what is called for the model's logits; of several processes, all have the first's parameters now."""
-        return self.replicas.wrapped(torch.compile(model) if self._compiles else model)
+        compiled: Any = torch.compile(model) if self._compiles else model  # a module too, though its type says less
+        return self.replicas.wrapped(compiled)
 
     def step(
         self,

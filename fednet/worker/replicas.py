@@ -134,7 +134,9 @@ class Replicas:
                 expected="GPUs, or a model without BatchNorm such as resnet18-gn",
                 todo="join with one process (without torchrun)",
             )
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model, process_group=self._gradients)
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(  # type: ignore[no-untyped-call]
+            model, process_group=self._gradients
+        )
         return converted
 
     def wrapped(self, model: nn.Module) -> nn.Module:
@@ -193,7 +195,7 @@ def join_replicas(device: torch.device) -> Replicas:
         raise BadInput(
             "--device", found="a GPU in some processes of this worker, none in others", expected="one kind in all"
         )
-    group = dist.new_group(backend="nccl" if int(gpus) else "gloo", timeout=_BEHIND)
+    group: Any = dist.new_group(backend="nccl" if int(gpus) else "gloo", timeout=_BEHIND)
     return Replicas(rank=rank, size=size, device=device, gradients=group)
 
 

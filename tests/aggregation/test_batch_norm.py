@@ -20,7 +20,7 @@ def test_statistics_become_those_of_the_images_and_weights_stay() -> None:
     layer.running_mean = torch.full((4,), 1e6)  # poisoned
     before = {name: value.clone() for name, value in model.state_dict().items() if "running" not in name}
     images = torch.randn(32, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    reestimate(model, images.split(8))
+    reestimate(model, torch.split(images, 8))
     seen = model.features[0](images).detach()
     assert layer.running_mean is not None
     assert torch.allclose(layer.running_mean, seen.mean(dim=(0, 2, 3)), atol=1e-5)

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -26,3 +27,20 @@ def test_counts_that_are_no_numbers_are_refused(capsys: pytest.CaptureFixture[st
     ran = run(capsys, "bench", "krum", "--workers", "ten")
     assert ran.code == 2
     assert "--workers; found ten" in ran.err
+
+
+def test_learning_is_compared_with_pooled_scans_and_goes_on_where_it_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--model", "small-cnn", "--image-size", 16, "--rounds", 1, "--seeds", 1, "--device", "cpu"]
+    arguments = ["bench", "learning", *small, "--settings", "1,2", "--out", tmp_path / "out"]
+    ran = run(capsys, *arguments, "--json")
+    assert ran.code == 0, ran.err
+    lines = json.loads(ran.out)["lines"]
+    assert [each["setting"] for each in lines] == ["centralised", "4 sites, i.i.d."]
+    assert lines[1]["behind"]["accuracy"]["value"] == pytest.approx(lines[1]["accuracy"] - lines[0]["accuracy"])
+    again = run(capsys, *arguments, "--json")
+    assert json.loads(again.out)["lines"] == lines
+    assert "round 1" not in again.err
+    assert run(capsys, *arguments[:-2], "--out", tmp_path / "out", "--settings", "9").code == 2
+    assert "behind centralised" in run(capsys, *arguments).out

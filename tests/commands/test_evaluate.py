@@ -98,6 +98,7 @@ def test_validation_calibrates_and_the_test_set_does_not(
     said = judged(capsys, *arguments, "--data", testing).out
     assert "fitted on --validation" in said
     assert "as validation chooses" in said
+    assert "unlike validation's" in said
     same = judged(capsys, *arguments, "--data", held / ".." / "Held")
     assert same.code == 2
     assert "--validation" in same.err

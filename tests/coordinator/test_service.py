@@ -5,6 +5,7 @@ import json
 import shutil
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from fednet.compression.forms import FEATURES
 from fednet.config import TrainingSettings, WorkerConsent, WorkerName
 from fednet.coordinator.desk import Desk
 from fednet.coordinator.record import Retention
-from fednet.errors import AuditError, ConnectionLost, DiskFull, Refused, RunParked, TrainingError
+from fednet.errors import AuditError, ConnectionLost, DiskFull, ProcessLost, Refused, RunParked, TrainingError
 from fednet.protocol import limits
 from fednet.protocol.frames import VERSION
 from fednet.protocol.messages import Goodbye, Hello, ModelWanted, Ready, RoundClosed, RunStatus, Welcome
@@ -539,6 +540,30 @@ async def test_a_worker_that_is_stopped_says_goodbye(tmp_path: Path) -> None:
     while federation.coordinator._rounds.connected:  # noqa: ASYNC110 - no event tells of it
         await asyncio.sleep(0)
     assert federation.coordinator._desk.views
+    federation.coordinator.stop("done")
+    with pytest.raises(RunParked):
+        await running
+    federation.store.close()
+
+
+@pytest.mark.parametrize(("is_started_again", "expected"), [(True, {"client1"}), (False, set())])
+async def test_a_worker_whose_processes_are_started_again_is_expected_back(
+    tmp_path: Path, is_started_again: bool, expected: set[str]
+) -> None:
+    federation = Federation(tmp_path, run_settings=settings(workers=1, quorum=1))
+
+    class Bereaved(TinyData):
+        def batches(self, **options: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            raise ProcessLost("another of this worker's processes is gone")
+
+    worker = federation.worker(1, data=Bereaved())
+    worker.is_started_again = is_started_again
+    running = asyncio.create_task(federation.coordinator.run(federation))
+    with pytest.raises(ProcessLost):
+        await worker.run()
+    while federation.coordinator._rounds.connected:  # noqa: ASYNC110 - no event tells of it
+        await asyncio.sleep(0)
+    assert set(federation.coordinator._rounds._lost) == expected
     federation.coordinator.stop("done")
     with pytest.raises(RunParked):
         await running

@@ -64,6 +64,10 @@ def pixel_bytes(folder: Path) -> bytes:
     return path.read_bytes()
 
 
+def pixel_bytes_of(folder: Path) -> dict[int, int]:
+    return {int(path.name.split("-")[0]): path.stat().st_size for path in in_the_folder(folder).glob("*.pixels")}
+
+
 def refuse(path: Path, *rest: object) -> None:
     raise AssertionError(f"{path} is not to be touched")
 
@@ -206,6 +210,20 @@ def test_the_pixels_of_a_scan_that_was_deleted_are_gone_after_the_next_start(fol
     assert pixels.tobytes() not in pixel_bytes(folder)
     assert Loading(folder).scans.from_cache == 14
     assert_same(Loading(folder).scans, folder)
+
+
+def test_what_is_deleted_goes_at_every_size_and_so_does_what_nobody_can_use(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for size in (16, 24):
+        Loading(folder, size=size)
+    (folder / "meningioma_tumor" / "scan001.png").unlink()
+    Loading(folder)
+    assert pixel_bytes_of(folder) == {16: 14 * 16**2, 24: 14 * 24**2}
+    assert Loading(folder, size=24).scans.from_cache == 14
+    monkeypatch.setattr(caching, "decoded_by", lambda: "pillow of tomorrow")
+    Loading(folder)
+    assert pixel_bytes_of(folder) == {16: 14 * 16**2}
 
 
 def test_folders_can_share_a_cache(folder: Path, tmp_path: Path) -> None:

@@ -51,6 +51,25 @@ def test_no_batch_has_a_single_image(loader: ScanLoader, batch_size: int, sizes:
     assert loader.batch_count(batch_size) == len(sizes)
 
 
+def test_shares_of_a_batch_are_the_batch(loader: ScanLoader) -> None:
+    parts = [
+        ScanLoader(loader.scans, CPU, share=share)
+        for share in (lambda count: slice(0, count // 3), lambda count: slice(count // 3, count))
+    ]
+    epochs = [each.batches(batch_size=5, seed=3, augment=True) for each in (loader, *parts)]
+    for whole, *own in zip(*epochs, strict=True):
+        assert torch.allclose(torch.cat([images for images, _ in own]), whole[0], atol=1e-5)
+        assert all(torch.equal(labels, whole[1]) for _, labels in own)
+
+
+@pytest.mark.parametrize("augment", [True, False])
+def test_a_share_may_be_empty(loader: ScanLoader, augment: bool) -> None:
+    nothing = ScanLoader(loader.scans, CPU, share=lambda count: slice(0, 0))
+    images, labels = next(nothing.batches(batch_size=5, seed=0, augment=augment))
+    assert images.shape == (0, 3, 16, 16)
+    assert len(labels) == 5
+
+
 def test_evaluation_sees_the_scans_in_order_and_as_they_are(loader: ScanLoader) -> None:
     labels = torch.cat([labels for _, labels in loader.in_order(batch_size=5)])
     assert torch.equal(labels, loader.scans.labels)

@@ -24,14 +24,8 @@ def test_it_is_as_small_as_it_says() -> None:
     assert sum(parameter.numel() for parameter in SmallCnn(4).parameters()) == 85_332
 
 
-@pytest.mark.parametrize("size", [16, 32, 64, 96, 128, 224])
-def test_it_averages_on_a_grid_of_four(size: int) -> None:
-    model, images = SmallCnn(4).eval(), torch.rand(2, 3, size, size)
-    assert torch.equal(model(images), logits_by_adaptive_pooling(model, images))
-
-
-@pytest.mark.parametrize("size", [16, 32, 48, 96, 112, 224])
+@pytest.mark.parametrize("size", [16, 32, 48, 64, 96, 112, 224])
 @pytest.mark.usefixtures("deterministic")
-def test_it_averages_alike_in_deterministic_mode(size: int) -> None:
+def test_it_averages_the_same_cells_in_deterministic_mode(size: int) -> None:
     model, images = SmallCnn(4).eval(), torch.rand(2, 3, size, size)
     assert torch.allclose(model(images), logits_by_adaptive_pooling(model, images), atol=1e-5)

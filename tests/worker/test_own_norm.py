@@ -16,8 +16,7 @@ def test_before_its_first_round_a_site_takes_the_global_one() -> None:
 
 def test_its_own_comes_back_and_nothing_else() -> None:
     own, model = tiny_net(seed=1), tiny_net(seed=2)
-    with torch.no_grad():
-        own.features[1].weight.fill_(7.0)
+    own.state_dict()[NORM].fill_(7.0)
     norm = OwnNorm(own)
     norm.keep(own.state_dict())
     norm.restore(model)

@@ -1,0 +1,122 @@
+"""What federation costs in accuracy: the same scans, epochs and code, pooled in one place or spread over hospitals."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fednet.errors import BadInput
+from fednet.reporting.intervals import Difference, Outputs, difference
+from fednet.storage.atomic import write_json
+
+CENTRALISED = "centralised"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the training scans are spread: over so many hospitals, how unlike each other, and who attacks."""
+
+    name: str
+    workers: int
+    scheme: str = "iid"
+    alpha: float = 1.0
+    attack: str | None = None
+
+
+SETTINGS = (
+    Setting(CENTRALISED, 1),
+    Setting("4 sites, i.i.d.", 4),
+    Setting("4 sites, Dirichlet 0.5", 4, "dirichlet", 0.5),
+    Setting("8 sites, Dirichlet 0.3", 8, "dirichlet", 0.3),
+)
+
+
+def attacked(attack: str) -> Setting:
+    """Return the last setting with some of its hospitals malicious."""
+    last = SETTINGS[-1]
+    return Setting(f"{last.name}, {attack}", last.workers, last.scheme, last.alpha, attack)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """What became of one setting with one seed, judged after the last round."""
+
+    accuracy: list[float]  # after each round
+    macro_f1: float
+    answers: list[int]  # to each test image
+    labels: list[int]
+    honest_rejected: int  # updates, over all rounds
+    attackers_selected: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One setting over all seeds, beside the centralised one on the same test images."""
+
+    setting: str
+    seeds: int
+    accuracy: float
+    accuracies: list[float]  # of each seed
+    macro_f1: float
+    behind: Difference | None  # less than centralised: negative; the images of all seeds, paired
+    behind_by_seed: list[float]  # accuracy, of each seed
+    honest_rejected: int
+    attackers_selected: int
+
+
+class LearnedFolder:
+    """Results by setting and seed, so that a bench that was stopped goes on; those of other options are refused."""
+
+    def __init__(self, folder: Path, options: dict[str, Any]) -> None:
+        """Raises `BadInput` where the folder holds results of other options."""
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "options.json"
+        if path.exists() and json.loads(path.read_text()) != options:
+            raise BadInput(f"--out {folder}", found="results of other options", todo="choose another folder")
+        write_json(path, options)
+
+    def find(self, setting: Setting, seed: int) -> Learned | None:
+        """Return what an earlier run found, or None."""
+        path = self._path(setting, seed)
+        return Learned(**json.loads(path.read_text())) if path.exists() else None
+
+    def keep(self, setting: Setting, seed: int, learned: Learned) -> None:
+        """Write one result."""
+        write_json(self._path(setting, seed), asdict(learned))
+
+    def _path(self, setting: Setting, seed: int) -> Path:
+        plain = "".join(c if c.isalnum() else "-" for c in setting.name)
+        return self._folder / f"{plain}-seed{seed}.json"
+
+
+def line_of(setting: Setting, found: Sequence[Learned], pooled: Sequence[Learned]) -> Line:
+    """Return the figures of a setting; `found` and `pooled` (centralised) are of the same seeds, in order."""
+    accuracies = [each.accuracy[-1] for each in found]
+    is_baseline = setting.name == CENTRALISED
+    return Line(
+        setting=setting.name,
+        seeds=len(found),
+        accuracy=statistics.fmean(accuracies),
+        accuracies=accuracies,
+        macro_f1=statistics.fmean(each.macro_f1 for each in found),
+        behind=None if is_baseline or not pooled else difference(_outputs(pooled), _outputs(found)),
+        behind_by_seed=[own - base.accuracy[-1] for own, base in zip(accuracies, pooled, strict=False)],
+        honest_rejected=sum(each.honest_rejected for each in found),
+        attackers_selected=sum(each.attackers_selected for each in found),
+    )
+
+
+def _outputs(found: Sequence[Learned]) -> Outputs:
+    """Return the answers to all seeds' test images as outputs that are sure of themselves."""
+    answers = torch.tensor([answer for each in found for answer in each.answers])
+    labels = torch.tensor([label for each in found for label in each.labels])
+    chances = torch.nn.functional.one_hot(answers, int(max(labels.max(), answers.max())) + 1).double()
+    return Outputs(probabilities=chances, calibrated=chances, labels=labels)

@@ -1,0 +1,228 @@
+"""`cli.py bench learning`: what federation costs in accuracy, at equal epochs, and what Krum adds to it."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fednet.commands.bench_wire import on_stderr
+from fednet.commands.options import (
+    cache_options,
+    cache_place,
+    device_option,
+    json_option,
+    learning_options,
+    learning_settings,
+    pre_option,
+    training_options,
+    training_settings,
+)
+from fednet.errors import BadInput
+
+if TYPE_CHECKING:
+    import torch
+
+    from data.cache import CachePlace
+    from fednet.bench.learning import Learned, Line, Setting
+    from fednet.config import RunSettings
+    from fednet.simulate.federation import World
+
+
+@click.command("learning")
+@click.option("--dataset", type=click.Path(path_type=Path), help="Real scans; phantoms without it.")
+@click.option(
+    "--test-from",
+    type=click.Choice(["resplit", "published"]),
+    default="resplit",
+    show_default=True,
+    help="A fifth by duplicate groups, or the data set's own Testing folder.",
+)
+@click.option("--rounds", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Rounds of each run.")
+@click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="How many, from --seed on.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")
+@click.option("--settings", "chosen", help="Comma-separated numbers of the settings, from 1 (default: all).")
+@click.option("--attack", help="Also the last setting under this attack, by f of its hospitals.")
+@click.option("--aggregator", default="multikrum", show_default=True, help="Rule of the federated settings.")
+@pre_option
+@click.option("--model", default="resnet18", show_default=True, help="resnet18, resnet18-gn or small-cnn.")
+@click.option("--image-size", type=int, default=96, show_default=True, help="Pixels, square.")
+@training_options
+@learning_options
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of results; the same one resumes.")
+@device_option
+@cache_options
+@json_option
+def bench_learning(
+    dataset: Path | None,
+    test_from: str,
+    rounds: int,
+    seeds: int,
+    seed: int,
+    chosen: str | None,
+    attack: str | None,
+    aggregator: str,
+    pre: tuple[str, ...],
+    model: str,
+    image_size: int,
+    out: Path,
+    device: str,
+    cache: Path | None,
+    no_cache: bool,
+    as_json: bool,
+    **learning: Any,
+) -> None:
+    """Train the same scans pooled and spread over hospitals, from scratch; differences are paired, image by image."""
+    from data.classes import CLASSES
+    from data.discovery import find_dataset
+    from fednet.bench.learning import CENTRALISED, SETTINGS, LearnedFolder, attacked, line_of
+    from fednet.bench.machine import machine
+    from fednet.config import RunSettings
+    from fednet.worker.device import device_from
+
+    settings = RunSettings(
+        model=model,
+        image_size=image_size,
+        classes=CLASSES,
+        rounds=rounds,
+        workers=1,
+        aggregator=aggregator,
+        pre=pre or (("nnm",) if aggregator == "multikrum" else ()),
+        seed=seed,
+        training=training_settings(learning),
+        **learning_settings(learning),
+    )
+    source = find_dataset(dataset) if dataset else None
+    wanted = [*SETTINGS, *([attacked(attack)] if attack else [])]
+    if chosen is not None:
+        wanted = [wanted[number - 1] for number in _numbers(chosen, most=len(wanted))]
+    described = settings.to_dict() | {
+        "dataset": source.resolve().name if source else "phantoms",
+        "test_from": test_from,
+    }
+    results = LearnedFolder(out, described)
+    bench = _Bench(out, source, settings, test_from, device_from(device), cache_place(cache, no_cache=no_cache))
+    for number in range(seeds):
+        for setting in wanted:
+            if results.find(setting, number) is None:
+                results.keep(setting, number, bench.learned(setting, number))
+    found = {
+        each.name: [result for number in range(seeds) if (result := results.find(each, number)) is not None]
+        for each in (SETTINGS[0], *wanted)
+    }
+    lines = [line_of(each, found[each.name], found[CENTRALISED]) for each in wanted]
+    document = {"settings": described, "lines": [asdict(each) for each in lines], "machine": machine()}
+    if as_json:
+        click.echo(json.dumps(document))
+    else:
+        _print(lines, described)
+
+
+class _Bench:
+    """Runs one setting with one seed."""
+
+    def __init__(
+        self,
+        folder: Path,
+        dataset: Path | None,
+        settings: RunSettings,
+        test_from: str,
+        device: torch.device,
+        cache: CachePlace,
+    ) -> None:
+        self._folder, self._dataset, self._settings = folder, dataset, settings
+        self._test_from, self._device, self._cache = test_from, device, cache
+
+    def learned(self, setting: Setting, number: int) -> Learned:
+        from data.classes import CLASSES
+        from fednet.aggregation.rules.registry import recipe_named
+        from fednet.bench.learning import Learned
+        from fednet.config import automatic_byzantine
+        from fednet.reporting.metrics import metrics_of, predictions
+        from fednet.simulate.attacks import attack_named
+        from fednet.simulate.federation import VirtualFederation
+
+        recipe = recipe_named(self._settings.aggregator, self._settings.pre)
+        most = automatic_byzantine(setting.workers)
+        byzantine = recipe.tolerated(setting.workers, most=most) if recipe.rule.tolerates else 0
+        settings = replace(
+            self._settings,
+            seed=self._settings.seed + number,
+            workers=setting.workers,
+            quorum=setting.workers,
+            byzantine=byzantine,
+        )
+        world = self._world(setting, settings)
+        attack = attack_named(setting.attack, classes=len(CLASSES)) if setting.attack else None
+        began = time.monotonic()
+        federation = VirtualFederation(world, settings, recipe, attack, spool=self._folder / "spool")
+        found = federation.run(
+            on_round=lambda done, accuracy: on_stderr(
+                f"{setting.name}, seed {number}: round {done} of {settings.rounds}, accuracy {accuracy:.3f}, "
+                f"{time.monotonic() - began:.0f} s"
+            )
+        )
+        if found.parked:
+            raise BadInput(f"bench learning, {setting.name}", found=f"a run that parked: {found.parked}")
+        chances, labels = predictions(federation.network(), world.test, batch_size=64)
+        judged = metrics_of(chances, labels, classes=CLASSES)
+        return Learned(
+            accuracy=found.accuracy,
+            macro_f1=judged.macro_f1,
+            answers=chances.argmax(dim=1).tolist(),
+            labels=labels.tolist(),
+            honest_rejected=sum(map(len, found.honest_rejected)),
+            attackers_selected=sum(found.attackers_selected),
+            seconds=time.monotonic() - began,
+        )
+
+    def _world(self, setting: Setting, settings: RunSettings) -> World:
+        from data.splitting import SplitSettings
+        from fednet.commands.virtual import make_split, world_from
+
+        folder = self._folder / "data" / f"{setting.scheme}-{setting.alpha:g}-{setting.workers}-seed-{settings.seed}"
+        split = SplitSettings(
+            clients=setting.workers,
+            scheme=setting.scheme,
+            alpha=setting.alpha,
+            seed=settings.seed,
+            test_from="published" if self._dataset is None else self._test_from,
+        )
+        make_split(folder, self._dataset, split, image_size=settings.image_size)
+        return world_from(folder, settings, device=self._device, has_root=False, cache=self._cache)
+
+
+def _numbers(text: str, *, most: int) -> list[int]:
+    numbers = [int(part) if part.strip().isdigit() else 0 for part in text.split(",")]
+    if not all(1 <= number <= most for number in numbers):
+        raise BadInput(f"--settings {text}", expected=f"comma-separated numbers from 1 to {most}")
+    return numbers
+
+
+def _print(lines: list[Line], described: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    epochs = described["rounds"] * described["training"]["local_epochs"]
+    table = Table(title=f"{described['model']} at {described['image_size']} px from scratch, {epochs} epochs each")
+    for name in ("", "accuracy", "each seed", "macro F1", "behind centralised (95 %)", "honest left out"):
+        table.add_column(name, justify="right" if name else "left")
+    for each in lines:
+        behind = each.behind.accuracy if each.behind else None
+        table.add_row(
+            each.setting,
+            f"{each.accuracy:.3f}",
+            " ".join(f"{value:.3f}" for value in each.accuracies),
+            f"{each.macro_f1:.3f}",
+            f"{behind.value:+.3f} ({behind.low:+.3f} to {behind.high:+.3f})" if behind else "",
+            str(each.honest_rejected),
+        )
+    Console(width=140).print(table)
+    if described["test_from"] == "published":
+        click.echo(
+            "Warning: the published Testing folder is drawn differently from Training, and shares images with it"
+        )
