@@ -148,7 +148,7 @@ def _children(folder: Path) -> list[Path]:
 def _read_all(
     paths: Sequence[Path], image_size: int, cache: ScanCache | None, progress: Progress
 ) -> list[_Scan | BadFile]:
-    """Return each file from the cache, or decoded: in threads, which Pillow leaves alone with their cores."""
+    """Return each file from the cache, or decoded: in threads, of which Pillow lets several decode at once."""
     read: list[_Scan | BadFile] = []
     kept, keep_s = 0, time.monotonic() + _KEPT_EVERY_S
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:

@@ -85,4 +85,8 @@ class ScanLoader:
 
 def _fits(images: torch.Tensor, device: torch.device) -> bool:
     """Whether the scans can stay on the device: 2,900 of 224 pixels are 146 MB."""
-    return device.type != "cuda" or images.numel() <= _RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+    if device.type != "cuda":
+        return True
+    free, total = torch.cuda.mem_get_info(device)
+    room = min(free, total * torch.cuda.get_per_process_memory_fraction(device))  # the process may not have all of it
+    return images.numel() <= _RESIDENT_SHARE * room

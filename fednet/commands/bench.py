@@ -13,6 +13,7 @@ from fednet.commands import bench_wire
 from fednet.commands.bench_chaos import bench_chaos
 from fednet.commands.bench_learning import bench_learning
 from fednet.commands.bench_recovery import bench_recovery
+from fednet.commands.bench_train import bench_train
 from fednet.commands.options import device_option, json_option
 
 
@@ -21,7 +22,7 @@ def command() -> None:
     """Measure this machine; every figure stands beside a reference from the same run."""
 
 
-for each in (*bench_wire.COMMANDS, bench_chaos, bench_learning, bench_recovery):
+for each in (*bench_wire.COMMANDS, bench_chaos, bench_learning, bench_recovery, bench_train):
     command.add_command(each)
 
 

@@ -221,8 +221,8 @@ def start(
         retention=Retention(checkpoints=keep_checkpoints, updates=keep_updates),
     )
     console = LogReporter() if log_format == "json" else RunConsole(to_stderr=as_json)
-    prepared_device(device, learning, notice=console.notice)
     try:
+        prepared_device(device, learning, notice=console.notice)
         serve_run(settings, options, console)
     finally:
         console.close()

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fednet.commands.computing import compile_option, computing_options, prepared_device
+from fednet.commands.holding_out import holding_out_from
 from fednet.commands.options import (
     cache_options,
     cache_place,
@@ -22,12 +24,13 @@ from fednet.commands.options import (
     training_settings,
     weights_option,
 )
+from fednet.commands.worker import name_of
+from fednet.config import RunSettings, WorkerName
 from fednet.errors import BadInput
 
 if TYPE_CHECKING:
+    from data.images import ScanSet
     from fednet.commands.gaining import SiteGains
-    from fednet.reporting.gains import Mean
-    from models.checkpoint import Checkpoint
 
 
 @click.command("gains")
@@ -35,7 +38,9 @@ if TYPE_CHECKING:
 @click.option(
     "--model", type=click.Path(path_type=Path), required=True, help="The run's global model: final.pth, best.pth."
 )
-@click.option("--hold-out", type=float, default=0.15, show_default=True, help="The share that the hospitals joined with.")
+@click.option(
+    "--hold-out", type=float, default=0.15, show_default=True, help="The share of scans that judge, as for worker join."
+)
 @click.option("--name", "names", multiple=True, help="The folders' workers, in order (default: the folders' numbers).")
 @click.option("--test", type=click.Path(path_type=Path), help="A test set that no site has: server_data/test.")
 @click.option(
@@ -51,9 +56,13 @@ if TYPE_CHECKING:
 @click.option("--tune-freeze-until", default="", help="Layers up to this one stay the global model's: layer2, say.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides everything random.")
 @device_option
+@compile_option
+@computing_options
 @max_bad_files_option
 @cache_options
-@click.option("--save-dir", type=click.Path(path_type=Path), help="Write each site's models into this folder.")
+@click.option(
+    "--save-dir", type=click.Path(path_type=Path), help="Write what is trained at each site into this folder."
+)
 @json_option
 def command(
     folders: tuple[Path, ...],
@@ -79,27 +88,29 @@ def command(
     as_json: bool,
     **local: Any,
 ) -> None:
-    """Compare at each SITE_FOLDER: a model of its data alone, the federation's, and that one tuned to the site.
+    """Compare at each SITE_FOLDER: a model of its scans alone, the federation's, and that one tuned to the site.
 
-    With the settings of the run (as for train-local) the first is what the hospital would have had without it.
+    With the settings of the run, as for train-local, the first is what the hospital would have without it.
     """
-    from data.split_record import doubts_about_test
-    from fednet.commands import gaining, wiring
+    from fednet.commands import gains_inputs, wiring
+    from fednet.commands.gaining import Contest, save_models
     from fednet.commands.gains_text import show
-    from fednet.commands.holding_out import holding_out_from
-    from fednet.commands.local_training import tuning_settings
-    from fednet.config import RunSettings
-    from fednet.worker.device import device_from
+    from fednet.commands.local_training import local_settings, tuning_settings
+    from fednet.worker.compute import Compute
     from fednet.worker.objective import require_trainable
 
     def notice(text: str) -> None:
         click.echo(text, err=True)
 
+    def scans_of(folder: Path) -> ScanSet:
+        size = settings.image_size
+        return wiring.load_scans(folder, image_size=size, max_bad_files=max_bad_files, notice=notice, cache=place)
+
     holding_out_from(hold_out, False)
     workers = _workers(names, folders)
-    where, place = device_from(device), cache_place(cache, no_cache=no_cache)
-    saved = gaining.global_model(model)
-    owns = gaining.own_models(own_paths, sites=len(folders), of=saved.facts)
+    where, place = prepared_device(device, local, notice=notice), cache_place(cache, no_cache=no_cache)
+    saved = gains_inputs.global_model(model)
+    owns = gains_inputs.own_models(own_paths, sites=len(folders), of=saved.facts)
     settings = RunSettings(
         model=saved.facts.model,
         image_size=saved.facts.image_size,
@@ -116,55 +127,79 @@ def command(
     tuning = tuning_settings(
         settings.training, start, epochs=tune_epochs, learning_rate=tune_lr, freeze_until=tune_freeze_until
     )
-
-    def scans_of(folder: Path) -> ScanSet:
-        size = settings.image_size
-        return wiring.load_scans(folder, image_size=size, max_bad_files=max_bad_files, notice=notice, cache=place)
-
-    test_scans = None if test is None else scans_of(test)
+    tested = None if test is None else gains_inputs.SharedTest(test, scans_of(test))
     sites = [
-        gaining.divided(folder, scans_of(folder), share=hold_out, name=name)
+        gains_inputs.divided(folder, scans_of(folder), share=hold_out, name=name)
         for name, folder in zip(workers, folders, strict=True)
     ]
-    contest = gaining.Contest(
-        saved, start, settings=settings, tuning=tuning, test=test_scans, device=where, notice=notice
-    )
+    compute = Compute(where, compiles=local["compiles"], notice=notice)
+    contest = Contest(saved, start, settings=settings, tuning=tuning, test=tested, compute=compute, notice=notice)
     found: list[SiteGains] = []
     for site, own in zip(sites, owns, strict=True):
         models = contest.models(site, own)
         if save_dir is not None:
-            gaining.save_models(save_dir, site.name, models, settings=settings, of=saved.facts)
+            written = save_models(save_dir, site.name, models, of=saved.facts)
+            notice(f"written: {', '.join(map(str, written))}")
         found.append(contest.judged(site, models))
-    warnings = [_contamination(hold_out, test)]
-    if test is not None and test_scans is not None:
-        present = list(test_scans.class_counts().values())
-        warnings += doubts_about_test(test) + gaining.doubts_about_classes(str(test), test_scans, present)
-    warnings += [doubt for site, own in zip(sites, owns, strict=True) for doubt in gaining.doubts_about(site, own)]
+    warnings = [_contamination(hold_out, test), *([] if tested is None else tested.doubts())]
+    for site, own in zip(sites, owns, strict=True):
+        warnings += gains_inputs.doubts_about(site, own, run=saved.facts.run)
     for text in warnings:
         click.echo(f"Warning: {text}", err=True)
     if as_json:
-        described = {"model": str(model), "round": saved.facts.round, "hold_out": hold_out}
-        trained = {"settings": local_settings(settings), "tuning": asdict(tuning)}
-        click.echo(json.dumps(described | trained | _results(found, test) | {"warnings": warnings}))
+        facts = {"model": str(model), "round": saved.facts.round, "hold_out": hold_out}
+        described = {"test": None if test is None else str(test), "settings": local_settings(settings)}
+        click.echo(
+            json.dumps(facts | described | {"tuning": asdict(tuning)} | _results(found) | {"warnings": warnings})
+        )
         return
-    show(found, test)
-    if save_dir is not None:
-        click.echo(f"{', '.join(gaining.SAVED)} models of each site -> {save_dir}")
+    show(found, test=test)
 
 
 def _workers(names: Sequence[str], folders: Sequence[Path]) -> list[WorkerName]:
     """Return each folder's worker: as named, or by the number in the folder's name; raises `BadInput`."""
     if names and len(names) != len(folders):
-        raise BadInput("--name", found=f"{len(names)} names of {len(folders)} folders", expected="one for each, in order")
-    try:
-        found = [name_of(name, folder, None) for name, folder in zip(names or [None] * len(folders), folders, strict=True)]
-    except BadInput as exc:
-        raise
+        raise BadInput(
+            "--name", found=f"{len(names)} for {len(folders)} folders", expected="one for each folder, in their order"
+        )
+    asked: Sequence[str | None] = names or [None] * len(folders)
+    found = [_worker(name, folder) for name, folder in zip(asked, folders, strict=True)]
     if len(set(found)) < len(found):
         raise BadInput(
-            "site folders",
-            found=f"workers {', '.join(found)}",
-            expected="each only once",
-            todo="name them with --name, in the order of the folders",
+            f"workers {', '.join(found)}",
+            found="one of them twice",
+            expected="a worker for each folder",
+            todo="give their names with --name, in the order of the folders",
         )
     return found
+
+
+def _worker(name: str | None, folder: Path) -> WorkerName:
+    try:
+        return name_of(name, folder, None)
+    except BadInput as exc:
+        if name is not None:
+            raise
+        raise BadInput("--name", found=exc.found, todo="pass --name client1, say, for each folder in order") from exc
+
+
+def _contamination(share: float, test: Path | None) -> str:
+    other = "--test" if test is None else str(test)
+    return (
+        "the held-out figures are fair only where each hospital joined the run with this very --hold-out "
+        f"{share:g} from its first round on, which cannot be known here: else the global model has trained on these "
+        f"scans. Figures on {other} do not depend on it"
+    )
+
+
+def _results(found: Sequence[SiteGains]) -> dict[str, Any]:
+    from fednet.reporting.gains import mean_of
+
+    means = {
+        "held_out": mean_of([each.held_out for each in found if each.held_out is not None]),
+        "test": mean_of([each.test for each in found if each.test is not None]),
+    }
+    return {
+        "sites": [each.to_dict() for each in found],
+        "mean": {name: None if mean is None else asdict(mean) for name, mean in means.items()},
+    }

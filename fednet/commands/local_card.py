@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from fednet.commands import wiring
+from fednet.commands.local_training import local_settings
 from fednet.config import RunSettings
 from fednet.coordinator.handover import write_card
 from fednet.reporting.model_card import ModelFacts, Origin, model_card
 from fednet.tensors import Manifest, digest_of, pack
 from models import checkpoint
-
-_SETTINGS = ("model", "image_size", "rounds", "seed", "lr_schedule", "warmup_rounds", "training")  # not a federation's
 
 
 def leave_card(
@@ -47,7 +46,7 @@ def leave_card(
     origin = Origin(
         run="",
         software=wiring.software(),
-        settings={name: value for name, value in settings.to_dict().items() if name in _SETTINGS},
+        settings=local_settings(settings),
         split=judge.split_record(),
         sites=dict(zip(_names(folders), counts, strict=True)),
     )

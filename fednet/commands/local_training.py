@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
@@ -14,6 +15,13 @@ from fednet.worker.objective import require_trainable
 from fednet.worker.training import TrainingData, TrainingResult, train
 
 _GENTLER = 0.1  # of the learning rate: a global model is near a good one, and is not to be trained anew
+
+_SETTINGS = ("model", "image_size", "rounds", "seed", "lr_schedule", "warmup_rounds", "training")  # not a federation's
+
+
+def local_settings(settings: RunSettings) -> dict[str, Any]:
+    """Return what of the settings decides such a training; plain JSON types."""
+    return {name: value for name, value in settings.to_dict().items() if name in _SETTINGS}
 
 
 def train_alone(

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("fednet.commands.doctor", "What stands between this hospital and its coordinator."),
     "evaluate": ("fednet.commands.evaluate", "Judge a saved model on a folder of scans."),
     "export": ("fednet.commands.export", "Hand a saved model on: safetensors, ONNX, TorchScript."),
+    "gains": ("fednet.commands.gains", "What each site gains from joining, and from a model tuned to it."),
     "predict": ("fednet.commands.predict", "What a saved model says of scans: pictures, DICOM, NIfTI."),
     "bench": ("fednet.commands.bench", "Measure this machine beside its own limit."),
     "runs": ("fednet.commands.runs", "Look at runs: list, show, export, verify, card."),

@@ -77,11 +77,11 @@ def command(
     from data.loaders import ScanLoader
     from fednet.commands import wiring
     from fednet.commands.local_card import leave_card
-    from fednet.config import RunSettings, derived_seed
+    from fednet.commands.local_training import train_alone
+    from fednet.config import RunSettings
     from fednet.tensors import pack
     from fednet.worker.compute import Compute
     from fednet.worker.objective import require_trainable
-    from fednet.worker.training import train
     from models import checkpoint
 
     def notice(text: str) -> None:
@@ -120,9 +120,7 @@ def command(
     data = ScanLoader(pooled, where)
     compute = Compute(where, compiles=local["compiles"], notice=notice)
     history: list[dict[str, Any]] = []
-    for number in range(1, rounds + 1):
-        training = settings.training_in(number)
-        result = train(network, data, training, seed=derived_seed(seed, "local", number), compute=compute)
+    for number, result in train_alone(network, data, settings, compute=compute):
         judged = judge(pack(network.state_dict(), manifest))
         history.append({"round": number, "train_s": result.train_s, "train_loss": result.mean_loss, **judged})
         test = judged["test"]

@@ -129,7 +129,7 @@ def _test(card: Mapping[str, Any]) -> Iterator[str]:
         (title, _figure(test[name]), _interval(bounds.get(name))) for name, title in _METRICS.items() if name in test
     ]
     if bounds.get("sensitivity"):
-        name = f"sensitivity for any tumour at specificity {bounds['specificity']:g}"
+        name = f"sensitivity for any tumour at specificity {bounds['specificity']:g}, by the test set's own ROC curve"
         rows.append((name, _figure(bounds["sensitivity"]["value"]), _interval(bounds["sensitivity"])))
     yield from _table(("metric", "value", "95 % interval"), rows)
     if test.get("per_class"):

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from fednet.errors import BadInput, ModelError
 from fednet.reporting.calibration import (
@@ -19,6 +18,7 @@ from fednet.reporting.calibration import (
     expected_calibration_error,
 )
 from fednet.reporting.intervals import Outputs, intervals
+from fednet.reporting.metrics import metrics_of
 
 SPECIFICITY = 0.95  # at which the sensitivity for any tumour is told
 
@@ -37,13 +37,12 @@ class Examined:
 
 def examined(validation: Answers, test: Answers, *, classes: Sequence[str], negative: int | None) -> Examined:
     """Calibrate by `validation` alone, and say what that makes of `test`; `negative`: the class without a finding."""
+    if not bool(test[0].isfinite().all()):
+        return not_calibrated("its outputs for the test set are not finite")
     try:
         fitted = calibrate(*validation)
-        is_finite = bool(test[0].isfinite().all())
     except (BadInput, ModelError) as exc:
         return not_calibrated(str(exc))
-    if not is_finite:
-        return not_calibrated("its outputs for the test set are not finite")
     found = intervals(
         Outputs(
             probabilities=calibrated(test[0], 1.0), calibrated=calibrated(test[0], fitted.temperature), labels=test[1]
@@ -52,7 +51,7 @@ def examined(validation: Answers, test: Answers, *, classes: Sequence[str], nega
         negative=negative,
         specificity=SPECIFICITY,
     )
-    calibration = {"fitted": fitted.to_dict(), "test": _on_test(fitted, test)}
+    calibration = {"fitted": fitted.to_dict(), "test": _on_test(fitted, test, classes)}
     return Examined(
         extra=fitted.to_dict(), calibration=calibration, intervals=found.to_dict() | {"specificity": SPECIFICITY}
     )
@@ -63,23 +62,22 @@ def not_calibrated(why: str) -> Examined:
     return Examined(extra={}, calibration={"fitted": None, "why": why}, intervals={})
 
 
-def _on_test(fitted: Calibration, test: Answers) -> dict[str, Any]:
+def _on_test(fitted: Calibration, test: Answers, classes: Sequence[str]) -> dict[str, Any]:
     logits, labels = test
-    answered = answered_at(calibrated(logits, fitted.temperature), labels, threshold=fitted.threshold)
+    chances = calibrated(logits, fitted.temperature)
     return {
-        "before": _worth(logits, labels),
-        "after": _worth(logits / fitted.temperature, labels),
-        "answered": asdict(answered),
+        "before": _worth(calibrated(logits, 1.0), labels, classes),
+        "after": _worth(chances, labels, classes),
+        "answered": asdict(answered_at(chances, labels, threshold=fitted.threshold)),
         "images": len(labels),
         "energy_above": int((-logits.logsumexp(dim=1) > fitted.max_energy).sum()),
     }
 
 
-def _worth(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-    """Return what the probabilities behind logits are worth, whatever the answers that follow from them."""
-    probabilities = logits.softmax(dim=1)
+def _worth(probabilities: torch.Tensor, labels: torch.Tensor, classes: Sequence[str]) -> dict[str, float]:
+    """Return what probabilities are worth, whatever the answers that follow from them."""
     return {
         "ece": expected_calibration_error(probabilities, labels),
         "brier": brier_score(probabilities, labels),
-        "loss": float(functional.cross_entropy(logits, labels)),
+        "loss": metrics_of(probabilities, labels, classes=classes).loss,  # as every round's is computed
     }

@@ -43,6 +43,11 @@ class Compute:
         self._half = torch.bfloat16 if not is_cuda or torch.cuda.is_bf16_supported() else torch.float16
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._half is torch.float16)
 
+    @property
+    def precision(self) -> torch.dtype:
+        """What it computes in: float32, or the half precision that is mixed in."""
+        return self._half if self._mixes else torch.float32
+
     def network(self, model: nn.Module) -> Network:
         """Return what is called for the model's logits; of several processes, all have the first's parameters now."""
         compiled: Any = torch.compile(model) if self._compiles else model  # a module too, though its type says less

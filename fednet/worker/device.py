@@ -74,9 +74,10 @@ def require_compiler(device: torch.device) -> None:
     try:
         torch.compile(lambda: torch.cos(ones) + new)()
     except TorchDynamoException as exc:
+        reason = str(getattr(exc, "inner_exception", exc)).splitlines()[0]
         raise BadInput(
             "--compile",
-            found=f"nothing to compile with for the {device.type} ({str(exc).splitlines()[0]})",
+            found=f"nothing to compile with for the {device.type} ({reason})",
             expected="a C++ compiler (g++, clang)" if device.type == "cpu" else "Triton and a C compiler",
             todo="install it, or leave --compile out",
         ) from exc

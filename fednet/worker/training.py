@@ -88,14 +88,7 @@ def _train(
     meter = Meter(settings.local_epochs * data.batch_count(settings.batch_size), compute.device, on_progress)
     mean_loss, stopped = 0.0, False
     with partly_frozen(model, settings.freeze_until):
-        optimiser = torch.optim.SGD(
-            parameter_groups(model, settings),
-            lr=settings.learning_rate,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-            nesterov=settings.momentum > 0,
-            fused=compute.device.type in ("cpu", "cuda"),
-        )
+        optimiser = new_optimiser(model, settings, compute.device)
         network = compute.network(model)
         objective = Objective(model, settings, data.class_counts, device=compute.device)
         for epoch in range(1, settings.local_epochs + 1):
@@ -113,3 +106,15 @@ def _train(
                 break
             mean_loss = meter.epoch_loss(compute.replicas)
     return TrainingResult(data.samples, meter.batches, mean_loss, time.perf_counter() - began, stopped)
+
+
+def new_optimiser(model: nn.Module, settings: TrainingSettings, device: torch.device) -> torch.optim.Optimizer:
+    """Return SGD over all of the model that is trained; its momentum is Nesterov's (Sutskever et al., ICML 2013)."""
+    return torch.optim.SGD(
+        parameter_groups(model, settings),
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        nesterov=settings.momentum > 0,
+        fused=device.type in ("cpu", "cuda"),
+    )

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from fednet.commands import training_speed
 from tests.commands.running import run
 
 
@@ -21,6 +22,28 @@ def test_krum_prints_a_table_with_what_its_columns_mean(
     assert ran.code == 0
     assert "ratio" in ran.out
     assert "whole: s: distances, Multi-Krum's plan and the weighted sum" in ran.out
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_training_is_measured_beside_a_bare_loop(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, form: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(training_speed, "_SETTLED_S", 0.0)
+    monkeypatch.setattr(training_speed, "_FILE_PIXELS", 32)
+    small = ("--model", "small-cnn", "--image-size", "16", "--images", "9", "--batch-size", "4", "--device", "cpu")
+    ran = run(capsys, "bench", "train", *small, "--epochs", "2", "--repeats", "1", *form)
+    assert ran.code == 0, ran.err
+    if not form:
+        assert "small-cnn at 16 pixels, batches of 4, float32 on cpu: a worker " in ran.out
+        return
+    document = json.loads(ran.out)
+    assert {"bench", "machine", "settings", "samples", "ours", "reference", "ratio", "meaning"} <= set(document)
+    assert {name: len(samples) for name, samples in document["samples"].items()} == {"ours": 2, "reference": 2}
+    assert document["ours"] == pytest.approx(9 / document["parts"]["epoch"])
+    assert {"step", "assembling", "augmentation", "bookkeeping", "set_up", "bare"} <= set(document["parts"])
+    assert document["start"]["files"] == 9
+    assert min(document["start"].values()) > 0
+    assert document["gpu"] is None
 
 
 def test_counts_that_are_no_numbers_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

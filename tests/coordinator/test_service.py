@@ -65,7 +65,7 @@ async def test_a_run_goes_to_its_end_and_learns(tmp_path: Path) -> None:
     assert [text for text in notes.notices if "the update" in text] == [
         f"round {number}: the update arrived and is stored" for number in (1, 2, 3, 4)
     ]
-    for name in ("final.pth", "best.pth", "checkpoints/round-0004.pth"):
+    for name in ("final.pth", "final.card.md", "best.pth", "best.card.json", "checkpoints/round-0004.pth"):
         assert (tmp_path / "run" / name).exists()
     assert not (tmp_path / "run" / "spool" / "round-0004").exists()
 

@@ -20,6 +20,12 @@ pytestmark = pytest.mark.timeout(300)
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a split of phantoms for three hospitals."""
+    return make_site(tmp_path_factory.mktemp("replicas"))
+
+
 def process_of(launcher: int, rank: int) -> int:
     """Return the process that `torchrun` has started for a rank."""
     for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
@@ -39,8 +45,8 @@ def wait_for_training(run: Path, *, round_number: int) -> None:
         time.sleep(0.05)
 
 
-def test_a_killed_process_costs_a_hospital_its_round_and_it_joins_again(tmp_path: Path) -> None:
-    port, site = free_port(), make_site(tmp_path)
+def test_a_killed_process_costs_a_hospital_its_round_and_it_joins_again(site: Path) -> None:
+    port = free_port()
     serve = start(site, port, "two", "--rounds", 2, "--local-epochs", 2, "--workers", 1, "--aggregator", "fedavg")
     serve += ["--model", "resnet18-gn", "--batch-size", 15]
     with contextlib.ExitStack() as stack:
@@ -66,8 +72,8 @@ def test_a_killed_process_costs_a_hospital_its_round_and_it_joins_again(tmp_path
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
-def test_a_model_with_batch_norm_is_refused_where_there_are_several_processes_and_no_gpu(tmp_path: Path) -> None:
-    port, site = free_port(), make_site(tmp_path)
+def test_a_model_with_batch_norm_is_refused_where_there_are_several_processes_and_no_gpu(site: Path) -> None:
+    port = free_port()
     with running(site, "refused", *start(site, port, "refused", "--workers", 1)):
         wait_for(site, "refused", "listening on")
         command = [*TORCHRUN, str(ROOT / "cli.py"), *map(str, join(port, 1))]

@@ -33,13 +33,14 @@ def tiny_net(seed: int = 0) -> TinyNet:
 class TinyData:
     """Bright images of class 1, dark ones of class 0."""
 
-    def __init__(self, samples: int = 24, seed: int = 0, poison: float | None = None) -> None:
+    def __init__(self, samples: int = 24, seed: int = 0, poison: float | None = None, device: str = "cpu") -> None:
         generator = torch.Generator().manual_seed(seed)
         self._labels = torch.arange(samples) % 2
         noise = torch.randn(samples, 3, 8, 8, generator=generator)
         self._images = noise + 2.0 * (self._labels.float().view(-1, 1, 1, 1) - 0.5)
         if poison is not None:
             self._images[0, 0, 0, 0] = poison
+        self._labels, self._images = self._labels.to(device), self._images.to(device)
 
     @property
     def samples(self) -> int:

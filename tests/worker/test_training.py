@@ -73,5 +73,5 @@ def test_progress_rises_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_it_learns_on_cuda() -> None:
-    model, data = tiny_net().to("cuda"), TinyData(64)
+    model, data = tiny_net().to("cuda"), TinyData(64, device="cuda")
     train(model, data, SETTINGS, seed=1, compute=Compute(torch.device("cuda")))
