@@ -45,6 +45,11 @@ def phantom_set(count: int, *, seed: int, size: int) -> list[tuple[Pixels, int]]
     return [(phantom(index % len(CLASSES), rng, size), index % len(CLASSES)) for index in range(count)]
 
 
+def phantoms_named(count: int, size: int) -> str:
+    """Return how a split's record names so many of this size."""
+    return f"{count} phantoms of {size} pixels"
+
+
 def write_phantoms(folder: Path, *, training: int, testing: int, seed: int, size: int) -> None:
     """Write slices in the layout of the public data set: `Training/` and `Testing/`, one folder per class."""
     for part, count, part_seed in (("Training", training, seed), ("Testing", testing, seed + 1_000_003)):

@@ -40,7 +40,16 @@ ALLOWED = {
         "storage",
         "transport",
     },
-    "worker": {"worker", "aggregation.batch_norm", "audit", "compression", "protocol", "reporting", "storage", "transport"},
+    "worker": {
+        "worker",
+        "aggregation.batch_norm",
+        "audit",
+        "compression",
+        "protocol",
+        "reporting",
+        "storage",
+        "transport",
+    },
 }
 BASE = {"fednet", "fednet.config", "fednet.errors", "fednet.failpoints", "fednet.ranking", "fednet.tensors"}
 PURE = [

@@ -2,7 +2,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from torch.distributed.distributed_c10d import HashStore, Store
+from torch._C._distributed_c10d import HashStore, Store
 
 from fednet import torchrun
 

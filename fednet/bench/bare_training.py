@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ class BareTraining:
 
 @dataclass(frozen=True)
 class InTurn:
-    """Seconds of one work and of its reference, each measured twice a repeat."""
+    """What one work and its reference took, each measured twice a repeat."""
 
     ours: list[float]
     reference: list[float]
@@ -61,22 +62,19 @@ def in_turn(
     repeats: int,
     device: torch.device,
     reset: Callable[[], object],
-) -> InTurn:
+) -> tuple[InTurn, InTurn]:
     """Time ours, reference, reference, ours in each repeat: what drifts evenly meets both alike; `reset` goes before.
 
-    Both run once beforehand, untimed.
+    Both run once beforehand, untimed. Returns (seconds that passed, seconds of the processor).
     """
-    found = InTurn([], [])
+    passed, processor = InTurn([], []), InTurn([], [])
     for work in (ours, reference):
         reset()
         work()
     for _ in range(repeats):
-        for work, samples in (
-            (ours, found.ours),
-            (reference, found.reference),
-            (reference, found.reference),
-            (ours, found.ours),
-        ):
+        for work, name in ((ours, "ours"), (reference, "reference"), (reference, "reference"), (ours, "ours")):
             reset()
-            samples.append(seconds(work, device))
-    return found
+            began = time.process_time()
+            getattr(passed, name).append(seconds(work, device))
+            getattr(processor, name).append(time.process_time() - began)
+    return passed, processor

@@ -19,6 +19,7 @@ _MEANING = {
     "ours": "images/s, median: a worker's training, from the order of its batches to its last loss, augmented",
     "reference": "images/s, median: forward, backward and step over float32 batches that lie normalised on the device",
     "ratio": "median over the repeats; in each, ours and the reference are timed in turn, twice. The goal is 0.95",
+    "processor_ratio": "the same of processor time, which other work on the machine hardly changes; on a CPU",
     "parts": "s of an epoch, each by itself, medians; step: as a worker computes it, over the reference's batches; "
     "assembling: gathering and normalising; epoch: all, as in ours; bare: the reference's epoch",
     "start": "images/s of reading so many PNG files of 512 pixels, which the system has in memory: decoded, decoded "
@@ -76,7 +77,7 @@ def _document(bench: TrainBench) -> dict[str, Any]:
 
     speed = TrainingSpeed(bench)
     on_stderr(f"{2 * bench.repeats + 1} trainings as a worker, and as many by the bare loop")
-    found = speed.compare()
+    found, processor = speed.compare()
     on_stderr("the parts by themselves")
     computed = bench.images * bench.epochs
     epoch, bare = (statistics.median(each) / bench.epochs for each in (found.ours, found.reference))
@@ -94,6 +95,7 @@ def _document(bench: TrainBench) -> dict[str, Any]:
         "reference": bench.images / bare,
         "ratio": statistics.median(found.ratios()),
         "ratios": found.ratios(),
+        "processor_ratio": statistics.median(processor.ratios()) if bench.device.type == "cpu" else None,
         "parts": speed.parts() | {"epoch": epoch, "bare": bare},
         "start": starts(min(bench.images, _FILES), bench.image_size),
         "gpu": speed.on_gpu() if bench.device.type == "cuda" else None,
@@ -105,9 +107,11 @@ def _print(document: dict[str, Any]) -> None:
     settings, parts, start, ratios = (document[name] for name in ("settings", "parts", "start", "ratios"))
     click.echo(
         f"{settings['model']} at {settings['image_size']} pixels, batches of {settings['batch_size']}, "
-        f"{settings['precision']} on {settings['device']}: a worker {document['ours']:.1f} images/s, a bare loop "
+        f"{settings['precision']} on {settings['device']} ({settings['threads']} CPU threads): a worker {document['ours']:.1f} images/s, a bare loop "
         f"{document['reference']:.1f}; ratio {document['ratio']:.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
     )
+    if document["processor_ratio"] is not None:
+        click.echo(f"ratio of processor time, whatever else runs here: {document['processor_ratio']:.3f}")
     click.echo(
         f"an epoch of {settings['images']} images: {parts['epoch']:.3f} s, of the bare loop {parts['bare']:.3f} s"
     )

@@ -110,15 +110,19 @@ def command(
 
 def _make_data(dataset: Path | None, data: Path, *, workers: int, seed: int, size: int, test_from: str) -> None:
     from data.discovery import find_dataset
-    from data.phantoms import write_phantoms
+    from data.phantoms import phantoms_named, write_phantoms
     from data.splitting import SplitSettings
 
     if dataset is not None:
-        split_into(data, find_dataset(dataset), SplitSettings(clients=workers, seed=seed, test_from=test_from))
+        source = find_dataset(dataset)
+        name = source.resolve().name
+        split_into(data, source, SplitSettings(clients=workers, seed=seed, test_from=test_from, dataset=name))
         return
+    training, testing = 360 * workers + 100, 300
     with tempfile.TemporaryDirectory(prefix="fednet-phantoms-") as phantoms:
-        write_phantoms(Path(phantoms), training=360 * workers + 100, testing=300, seed=seed, size=size)
-        split_into(data, Path(phantoms), SplitSettings(clients=workers, seed=seed))
+        write_phantoms(Path(phantoms), training=training, testing=testing, seed=seed, size=size)
+        name = phantoms_named(training + testing, size)
+        split_into(data, Path(phantoms), SplitSettings(clients=workers, seed=seed, dataset=name))
 
 
 def split_into(data: Path, source: Path, settings: SplitSettings, *, link: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""`cli.py runs list|show|export|verify|card`: what ran, when, how it ended, and what each round did; nothing is changed."""
+"""`cli.py runs list|show|export|verify|card`: what ran, how it ended, and what each round did; nothing is changed."""
 
 from __future__ import annotations
 

@@ -117,9 +117,9 @@ def command(
         settings = replace(settings, dataset=source.resolve().name)
         _split(source, out, settings, link=not copy, force=force, as_json=as_json)
         return
-    from data.phantoms import write_phantoms
+    from data.phantoms import phantoms_named, write_phantoms
 
-    settings = replace(settings, dataset=f"{phantom_images} phantoms of {phantom_size} pixels")
+    settings = replace(settings, dataset=phantoms_named(phantom_images, phantom_size))
     with tempfile.TemporaryDirectory(prefix="fednet-phantoms-") as folder:
         testing = phantom_images // 5
         write_phantoms(Path(folder), training=phantom_images - testing, testing=testing, seed=seed, size=phantom_size)

@@ -70,8 +70,8 @@ class TrainingSpeed:
         """What both compute in."""
         return str(self._compute.precision).removeprefix("torch.")
 
-    def compare(self) -> InTurn:
-        """Time both in turn, from the same weights."""
+    def compare(self) -> tuple[InTurn, InTurn]:
+        """Time both in turn, from the same weights: (seconds that passed, seconds of the processor)."""
         bench = self._bench
         return in_turn(self._train, self._bare.run, repeats=bench.repeats, device=bench.device, reset=self._reset)
 

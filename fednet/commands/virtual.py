@@ -98,21 +98,23 @@ class Grid:
 
 def make_split(folder: Path, dataset: Path | None, settings: SplitSettings, *, image_size: int) -> None:
     """Split the data set, or phantoms, into `folder`, by hard links; a split that is there is kept."""
-    from data.phantoms import write_phantoms
+    from data.phantoms import phantoms_named, write_phantoms
 
     if (folder / "split.json").exists():
         return
-    source = dataset
+    source, name = dataset, dataset.resolve().name if dataset else ""
     if source is None:
         source = folder.with_name(f"{folder.name}-phantoms")
+        training, testing = _PHANTOMS_EACH * settings.clients + settings.root, 300
+        name = phantoms_named(training + testing, image_size)
         write_phantoms(
             source,
-            training=_PHANTOMS_EACH * settings.clients + settings.root,
-            testing=300,
+            training=training,
+            testing=testing,
             seed=settings.seed,
             size=image_size,
         )
-    split_into(folder, source, settings, link=True)
+    split_into(folder, source, replace(settings, dataset=name), link=True)
 
 
 def world_from(

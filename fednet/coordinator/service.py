@@ -213,10 +213,10 @@ class Coordinator:
 
     @property
     def _farewell(self) -> str:
-        done = len(self._record.rounds)
-        if done < self._settings.rounds:
-            return f"ended early, after {done} of {self._settings.rounds} rounds: {self._settings.early_stop} were no better"
-        return f"all {self._settings.rounds} rounds are done"
+        done, asked = len(self._record.rounds), self._settings.rounds
+        if done < asked:
+            return f"ended early, after {done} of {asked} rounds: the last {self._settings.early_stop} were no better"
+        return f"all {asked} rounds are done"
 
     async def _see_off(self) -> None:
         """Tell workers whose links broke lately that the run is over: else they would try for an hour to come back."""

@@ -153,9 +153,10 @@ def _moment(seconds: float | None) -> str | None:
 def _split(split: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a `split.json` says of the whole; its list of files stays where it is."""
     arguments = dict(split.get("arguments") or {})
+    is_synthetic = " phantoms of " in str(arguments.get("dataset"))
     return {
         "arguments": arguments,
-        "test_set": _TEST_SETS.get(str(arguments.get("test_from")), ""),
+        "test_set": "" if is_synthetic else _TEST_SETS.get(str(arguments.get("test_from")), ""),
         "classes": list(split.get("classes") or ()),
         "sites": dict(split.get("sites") or {}),
         "left_out": dict(split.get("left_out") or {}),

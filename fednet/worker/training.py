@@ -10,7 +10,9 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from fednet.aggregation.batch_norm import norm_tensors
 from fednet.config import TrainingSettings, derived_seed
+from fednet.errors import TrainingError
 from fednet.worker.compute import Compute
 from fednet.worker.objective import Objective, parameter_groups, partly_frozen
 from fednet.worker.progress import Meter, TrainingProgress
@@ -64,11 +66,14 @@ def train(
     """Train `model`, which is on the device of `compute`, in place for `settings.local_epochs` epochs of SGD.
 
     In channels_last, which is faster on every device. The same seed, data and thread count give the same bits on the
-    CPU. Raises `TrainingError` when the loss is not finite any more, `BadInput` for a layer that is not there.
+    CPU. Raises `TrainingError` when the loss is not finite any more, or one scan is all there is for BatchNorm;
+    `BadInput` for a layer that is not there.
 
     Of a worker in several processes (`Compute.replicas`) all train alike: the first one's call begins the training,
     with its model, and its `should_stop` counts. Raises `ProcessLost` where one is gone.
     """
+    if data.samples == 1 and norm_tensors(model):
+        raise TrainingError("1 scan to train on, and BatchNorm needs 2 at once: add scans, or choose resnet18-gn")
     with compute.replicas.training(settings, seed):
         return _train(model, data, settings, seed, compute, on_progress, should_stop)
 

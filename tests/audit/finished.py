@@ -82,7 +82,8 @@ def make_run(
 ) -> Site:
     """Make a run and return where it is; `rounds`: how many are committed (all: then it is finished).
 
-    `refused`: rounds whose step the guard did not take; `examine`: what the last look at a model finds; None: as versions of before there were cards finish a run.
+    `refused`: rounds whose step the guard did not take. `examine`: what the last look at a model finds; None: as
+    versions of before there were cards finish a run.
     """
     site, chosen = Site(folder), run_settings or settings()
     create_authority(site.certs, now=NOW).ensure_coordinator([], now=NOW)

@@ -40,7 +40,7 @@ def test_the_reference_stands_between_ours(monkeypatch: pytest.MonkeyPatch) -> N
         return float(len(done))
 
     monkeypatch.setattr(bare_training, "seconds", timed)
-    found = in_turn(
+    passed, processor = in_turn(
         lambda: done.append("ours"),
         lambda: done.append("bare"),
         repeats=2,
@@ -49,7 +49,8 @@ def test_the_reference_stands_between_ours(monkeypatch: pytest.MonkeyPatch) -> N
     )
     assert [each for each in done if each != "reset"] == ["ours", "bare", *["ours", "bare", "bare", "ours"] * 2]
     assert done[::2] == ["reset"] * 10
-    assert [len(found.ours), len(found.reference)] == [4, 4]
+    assert (passed.ours, passed.reference) == ([6.0, 12.0, 14.0, 20.0], [8.0, 10.0, 16.0, 18.0])
+    assert [len(processor.ours), len(processor.reference)] == [4, 4]
 
 
 def test_a_ratio_is_of_one_repeat() -> None:

@@ -34,7 +34,7 @@ def test_training_is_measured_beside_a_bare_loop(
     ran = run(capsys, "bench", "train", *small, "--epochs", "2", "--repeats", "1", *form)
     assert ran.code == 0, ran.err
     if not form:
-        assert "small-cnn at 16 pixels, batches of 4, float32 on cpu: a worker " in ran.out
+        assert "small-cnn at 16 pixels, batches of 4, float32 on cpu (" in ran.out
         return
     document = json.loads(ran.out)
     assert {"bench", "machine", "settings", "samples", "ours", "reference", "ratio", "meaning"} <= set(document)
@@ -43,6 +43,7 @@ def test_training_is_measured_beside_a_bare_loop(
     assert {"step", "assembling", "augmentation", "bookkeeping", "set_up", "bare"} <= set(document["parts"])
     assert document["start"]["files"] == 9
     assert min(document["start"].values()) > 0
+    assert document["processor_ratio"] > 0
     assert document["gpu"] is None
 
 

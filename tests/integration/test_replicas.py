@@ -54,13 +54,13 @@ def test_a_killed_process_costs_a_hospital_its_round_and_it_joins_again(site: Pa
         log = stack.enter_context((site / "two-1.log").open("wb"))
         command = [*TORCHRUN, "--max-restarts", "1", str(ROOT / "cli.py"), *map(str, join(port, 1))]
         worker = subprocess.Popen(command, cwd=site, stdout=log, stderr=log)
-        stack.callback(worker.kill)
+        stack.callback(worker.terminate)  # not kill: it would leave its processes behind
         wait_for(site, "two-1", "round 1: the update arrived")
         other = process_of(worker.pid, 1)
         os.kill(other, signal.SIGSTOP)  # the first process gets no further than into the training of round 2
         wait_for_training(site / "runs" / "two", round_number=2)
         os.kill(other, signal.SIGKILL)
-        assert worker.wait(120) == 0, (site / "two-1.log").read_text()
+        assert worker.wait(200) == 0, (site / "two-1.log").read_text()
         assert coordinator.wait(120) == 0, (site / "two.log").read_text()
     said = (site / "two-1.log").read_text()
     assert said.count("in 2 processes") == 2
@@ -70,14 +70,3 @@ def test_a_killed_process_costs_a_hospital_its_round_and_it_joins_again(site: Pa
     assert len(json.loads((site / "runs" / "two" / "history.json").read_text())["rounds"]) == 2
     verified = cli(site, "runs", "verify", "runs/two", "--worker-log", "client_1.audit.jsonl")
     assert verified.returncode == 0, verified.stdout + verified.stderr
-
-
-def test_a_model_with_batch_norm_is_refused_where_there_are_several_processes_and_no_gpu(site: Path) -> None:
-    port = free_port()
-    with running(site, "refused", *start(site, port, "refused", "--workers", 1)):
-        wait_for(site, "refused", "listening on")
-        command = [*TORCHRUN, str(ROOT / "cli.py"), *map(str, join(port, 1))]
-        refused = subprocess.run(command, cwd=site, capture_output=True, text=True, timeout=120, check=False)
-    assert refused.returncode == 1
-    assert "small-cnn, which has BatchNorm" in refused.stderr
-    assert "such as resnet18-gn" in refused.stderr

@@ -99,7 +99,7 @@ def test_feature_names_are_a_list_of_names(features: object) -> None:
 def test_what_a_site_finds_is_a_list_of_counts(confusion: object) -> None:
     fields = dict.fromkeys(("transfer", "nbytes", "samples"), 1) | {"round": 1, "sha256": "ab" * 32}
     document = fields | {"train_s": 1.0, "loss": 1.0, "confusion": confusion}
-    with pytest.raises(RemoteProtocolError, match="UPDATE_OFFERED.confusion|cannot be read"):
+    with pytest.raises(RemoteProtocolError, match=r"UPDATE_OFFERED\.confusion|cannot be read"):
         decode_message(UpdateOffered.kind, msgpack.packb(document))
 
 

@@ -39,6 +39,11 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
     assert not torch.equal(weights(first), weights(other))
 
 
+def test_a_single_scan_is_too_few_for_batch_norm() -> None:
+    with pytest.raises(TrainingError, match="1 scan to train on"):
+        run(tiny_net(), TinyData(1))
+
+
 def test_no_epochs_change_nothing() -> None:
     model = tiny_net()
     before = weights(model)
@@ -48,9 +53,7 @@ def test_no_epochs_change_nothing() -> None:
 
 def test_it_stops_between_batches() -> None:
     answers = iter([False, False, True])
-    result = train(
-        tiny_net(), TinyData(), SETTINGS, seed=1, compute=Compute(CPU), should_stop=lambda: next(answers)
-    )
+    result = train(tiny_net(), TinyData(), SETTINGS, seed=1, compute=Compute(CPU), should_stop=lambda: next(answers))
     assert result.stopped
     assert result.batches == 2
 
