@@ -32,9 +32,9 @@ _MEANING = {
 @click.option("--model", default="resnet18", show_default=True, help="resnet18, resnet18-gn or small-cnn.")
 @click.option("--image-size", type=click.IntRange(16), default=96, show_default=True, help="Pixels, square.")
 @click.option("--batch-size", type=click.IntRange(2), default=32, show_default=True, help="Images a step.")
-@click.option("--images", type=click.IntRange(2), help="In an epoch (default: 256 on a CPU, 4096 elsewhere).")
+@click.option("--images", type=click.IntRange(2), help="In an epoch (default: 128 on a CPU, 4096 elsewhere).")
 @click.option("--epochs", type=click.IntRange(1), default=1, show_default=True, help="Of each training.")
-@click.option("--repeats", type=click.IntRange(1, 1000), default=3, show_default=True, help="Two trainings of each.")
+@click.option("--repeats", type=click.IntRange(1, 1000), default=7, show_default=True, help="Two trainings of each.")
 @device_option
 @json_option
 def bench_train(
@@ -57,7 +57,7 @@ def bench_train(
         model=model,
         image_size=image_size,
         batch_size=batch_size,
-        images=images or (256 if where.type == "cpu" else 4096),
+        images=images or (128 if where.type == "cpu" else 4096),
         epochs=epochs,
         repeats=repeats,
         device=where,
@@ -107,8 +107,9 @@ def _print(document: dict[str, Any]) -> None:
     settings, parts, start, ratios = (document[name] for name in ("settings", "parts", "start", "ratios"))
     click.echo(
         f"{settings['model']} at {settings['image_size']} pixels, batches of {settings['batch_size']}, "
-        f"{settings['precision']} on {settings['device']} ({settings['threads']} CPU threads): a worker {document['ours']:.1f} images/s, a bare loop "
-        f"{document['reference']:.1f}; ratio {document['ratio']:.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+        f"{settings['precision']} on {settings['device']} ({settings['threads']} CPU threads), images/s: a worker "
+        f"{document['ours']:.1f}, a bare loop {document['reference']:.1f}; ratio {document['ratio']:.3f} "
+        f"({min(ratios):.3f} to {max(ratios):.3f})"
     )
     if document["processor_ratio"] is not None:
         click.echo(f"ratio of processor time, whatever else runs here: {document['processor_ratio']:.3f}")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 compile_option = click.option(
-    "--compile", "compiles", is_flag=True, help="torch.compile: slower at first, faster from then on."
+    "--compile", "compiles", is_flag=True, help="torch.compile, meant for GPUs: minutes at first."
 )
 
 

@@ -61,7 +61,8 @@ def parameter_groups(model: nn.Module, settings: TrainingSettings) -> list[dict[
 
     Discriminative fine-tuning (Howard & Ruder, ACL 2018): layers near the input hold what pretraining taught.
     """
-    trained = [[each for each in block.parameters() if each.requires_grad] for block in _blocks(model)]
+    blocks = [model] if settings.layer_lr_decay == 1.0 else _blocks(model)  # of one group, a GPU has less to launch
+    trained = [[each for each in block.parameters() if each.requires_grad] for block in blocks]
     last = len(trained) - 1
     return [
         {"params": group, "lr": settings.learning_rate * settings.layer_lr_decay ** (last - index)}

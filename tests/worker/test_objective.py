@@ -100,6 +100,11 @@ def test_a_layer_that_is_not_there_is_refused(until: str, complaint: str) -> Non
         require_trainable(tiny_net(), TrainingSettings(freeze_until=until))
 
 
+def test_all_layers_are_one_group_where_they_learn_alike() -> None:
+    (group,) = parameter_groups(tiny_net(), TrainingSettings(learning_rate=0.1))
+    assert (group["lr"], len(group["params"])) == (0.1, 6)
+
+
 def test_layers_near_the_input_learn_slower() -> None:
     model: TinyNet = tiny_net()
     groups = parameter_groups(model, TrainingSettings(learning_rate=0.1, layer_lr_decay=0.5))
