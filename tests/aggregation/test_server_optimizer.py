@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -17,7 +19,7 @@ def taken(settings: ServerSettings) -> list[torch.Tensor]:
     return found
 
 
-def moved_by_torch(optimiser_of: type[torch.optim.Optimizer], **options: float) -> list[torch.Tensor]:
+def moved_by_torch(optimiser_of: type[torch.optim.Optimizer], **options: Any) -> list[torch.Tensor]:
     """Return what torch's optimiser moves a parameter by when each step is taken for a negative gradient."""
     parameter = torch.nn.Parameter(torch.zeros(5))
     optimiser, found = optimiser_of([parameter], **options), []
