@@ -64,7 +64,7 @@ class ScanCache:
         self._files = CacheFiles(place, image_size, decoded_by=decoded_by())
         self._is_damaged, self._is_off = False, _is_everybodys(place)
         if self._is_off:
-            notice(f"Warning: {place}: everybody may write to it, so no decoded scans are taken from it or kept in it")
+            notice(f"Warning: {place}: others may write to it, so no decoded scans are taken from it or kept in it")
         self._index = self._files.new_index() if self._is_off else self._files.index()
         self._noted = self._index.folders.get(self._label, {})
         self._row_of = {key: row for row, key in enumerate(self._index.keys)}
@@ -170,8 +170,9 @@ def _version(package: str) -> str:
 
 
 def _is_everybodys(place: Path) -> bool:
-    """Whether anybody on this machine could have put pixels into the folder."""
+    """Whether somebody else on this machine could have put pixels into the folder."""
     try:
-        return bool(place.stat().st_mode & stat.S_IWOTH)
+        found = place.stat()
     except OSError:
         return False
+    return bool(found.st_mode & (stat.S_IWOTH | stat.S_IWGRP)) or found.st_uid not in (os.geteuid(), 0)

@@ -78,7 +78,8 @@ def _is_sound(found: Checkpoint) -> bool:
     has_kinds = all(isinstance(each, str) for each in (facts.model, facts.run, *facts.classes)) and all(
         isinstance(each, int) for each in (facts.round, facts.image_size)
     )
-    return has_kinds and isinstance(state, dict) and all(isinstance(each, torch.Tensor) for each in state.values())
+    are_tensors = isinstance(state, dict) and all(isinstance(each, torch.Tensor) for each in state.values())
+    return has_kinds and isinstance(facts.extra, dict) and are_tensors
 
 
 def save_document(path: Path, document: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from fednet.errors import BadInput
-from fednet.reporting.intervals import Difference, Outputs, difference
+from fednet.reporting.intervals import Interval, Outputs, difference
 from fednet.storage.atomic import write_json
 
 CENTRALISED = "centralised"
@@ -51,6 +51,7 @@ class Learned:
     macro_f1: float
     answers: list[int]  # to each test image
     labels: list[int]
+    classes: int
     honest_rejected: int  # updates, over all rounds
     attackers_selected: int
     seconds: float
@@ -65,8 +66,9 @@ class Line:
     accuracy: float
     accuracies: list[float]  # of each seed
     macro_f1: float
-    behind: Difference | None  # less than centralised: negative; the images of all seeds, paired
-    behind_by_seed: list[float]  # accuracy, of each seed
+    behind: Interval | None  # in accuracy, less than centralised: negative; paired
+    behind_by_seed: list[float]
+    of_pooled: float | None  # accuracy over the centralised one's
     honest_rejected: int
     attackers_selected: int
 
@@ -88,6 +90,12 @@ class LearnedFolder:
         path = self._path(setting, seed)
         return Learned(**json.loads(path.read_text())) if path.exists() else None
 
+    def get(self, setting: Setting, seed: int) -> Learned:
+        """Return what was found."""
+        found = self.find(setting, seed)
+        assert found is not None, "trained before it is asked for"
+        return found
+
     def keep(self, setting: Setting, seed: int, learned: Learned) -> None:
         """Write one result."""
         write_json(self._path(setting, seed), asdict(learned))
@@ -97,26 +105,38 @@ class LearnedFolder:
         return self._folder / f"{plain}-seed{seed}.json"
 
 
-def line_of(setting: Setting, found: Sequence[Learned], pooled: Sequence[Learned]) -> Line:
-    """Return the figures of a setting; `found` and `pooled` (centralised) are of the same seeds, in order."""
+def line_of(setting: Setting, found: Sequence[Learned], pooled: Sequence[Learned | None]) -> Line:
+    """Return the figures of a setting; `found` and `pooled` (centralised) are of the same seeds, in order.
+
+    What it is behind is told where every seed has both: the mean over seeds, with the mean of their intervals, which
+    are the paired bootstrap's. Seeds share test images, so that more seeds make it no narrower; how much trainings
+    differ is not in it, but in the seeds' own figures.
+    """
     accuracies = [each.accuracy[-1] for each in found]
-    is_baseline = setting.name == CENTRALISED
+    bases = [each for each in pooled if each is not None]
+    has_bases = len(bases) == len(found)
+    apart = [difference(_outputs(base), _outputs(own)).accuracy for base, own in zip(bases, found, strict=False)]
     return Line(
         setting=setting.name,
         seeds=len(found),
         accuracy=statistics.fmean(accuracies),
         accuracies=accuracies,
         macro_f1=statistics.fmean(each.macro_f1 for each in found),
-        behind=None if is_baseline or not pooled else difference(_outputs(pooled), _outputs(found)),
-        behind_by_seed=[own - base.accuracy[-1] for own, base in zip(accuracies, pooled, strict=False)],
+        behind=_mean(apart) if has_bases and setting.name != CENTRALISED else None,
+        behind_by_seed=[each.value for each in apart] if has_bases else [],
+        of_pooled=sum(accuracies) / sum(each.accuracy[-1] for each in bases) if has_bases else None,
         honest_rejected=sum(each.honest_rejected for each in found),
         attackers_selected=sum(each.attackers_selected for each in found),
     )
 
 
-def _outputs(found: Sequence[Learned]) -> Outputs:
-    """Return the answers to all seeds' test images as outputs that are sure of themselves."""
-    answers = torch.tensor([answer for each in found for answer in each.answers])
-    labels = torch.tensor([label for each in found for label in each.labels])
-    chances = torch.nn.functional.one_hot(answers, int(max(labels.max(), answers.max())) + 1).double()
+def _mean(intervals: Sequence[Interval]) -> Interval:
+    values, lows, highs = ([getattr(each, name) for each in intervals] for name in ("value", "low", "high"))
+    return Interval(value=statistics.fmean(values), low=statistics.fmean(lows), high=statistics.fmean(highs))
+
+
+def _outputs(found: Learned) -> Outputs:
+    """Return the answers to the test images as outputs that are sure of themselves."""
+    answers, labels = torch.tensor(found.answers), torch.tensor(found.labels)
+    chances = torch.nn.functional.one_hot(answers, found.classes).double()
     return Outputs(probabilities=chances, calibrated=chances, labels=labels)

@@ -109,7 +109,7 @@ def command(
     holding_out_from(hold_out, False)
     workers = _workers(names, folders)
     where, place = prepared_device(device, local, notice=notice), cache_place(cache, no_cache=no_cache)
-    saved = gains_inputs.global_model(model)
+    saved = wiring.load_classifier(model)
     owns = gains_inputs.own_models(own_paths, sites=len(folders), of=saved.facts)
     settings = RunSettings(
         model=saved.facts.model,

@@ -46,16 +46,6 @@ class SharedTest:
         return doubts_about_test(self.folder) + _thin(str(self.folder), self.scans, self.counts)
 
 
-def global_model(path: Path) -> Checkpoint:
-    """Return the federation's model; raises `ModelError` where it is none, or one of other classes."""
-    saved = checkpoint.load(path)
-    if saved.facts.classes != CLASSES:
-        raise ModelError(
-            f"--model {path}", found=f"classes {', '.join(saved.facts.classes)}", expected=", ".join(CLASSES)
-        )
-    return saved
-
-
 def own_models(paths: Sequence[Path], *, sites: int, of: CheckpointFacts) -> list[Checkpoint] | list[None]:
     """Return each site's own last model of the run, or None for each where none were given.
 

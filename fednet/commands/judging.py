@@ -147,7 +147,7 @@ class Judge:
 
     def judge(self, path: Path) -> Judged:
         """Return what is found out about a checkpoint; raises `ModelError`, `DataError`, `BadInput`."""
-        saved = wiring.load_checkpoint(path)
+        saved = wiring.load_classifier(path)
         network, size, classes = saved.build().to(self._device), saved.facts.image_size, saved.facts.classes
         negative = classes.index(NO_FINDING) if NO_FINDING in classes else None
         logits, labels = logits_of(network, self._scans(self._data, size))

@@ -74,6 +74,7 @@ pre_option = click.option(
 
 _LOCAL = TrainingSettings()
 _SERVER = ServerSettings()
+_ADAMS_LR = 0.01  # its steps do not shrink with the updates: at 1 each weight would move by about 1 in the first round
 
 
 def _choice(name: str, choices: Sequence[str], default: str, text: str) -> Callable[[F], F]:
@@ -105,7 +106,7 @@ _SCHEDULE = (
 _LEARNING = (
     *_SCHEDULE,
     _choice("--server-optimizer", SERVER_OPTIMIZERS, _SERVER.optimizer, "Applied to the aggregated step."),
-    _number("--server-lr", _SERVER.learning_rate, "Its learning rate."),
+    click.option("--server-lr", type=float, help="Its learning rate (default: 1; adam: 0.01)."),
     _number("--server-momentum", _SERVER.momentum, "Its momentum (Adam: beta 1)."),
     _number("--server-beta2", _SERVER.beta_2, "Adam's beta 2."),
     _number("--server-tau", _SERVER.tau, "Adam's adaptivity: added to the root of the second moment."),
@@ -212,9 +213,10 @@ def training_settings(given: dict[str, Any]) -> TrainingSettings:
 
 def learning_settings(given: dict[str, Any]) -> dict[str, Any]:
     """Take `learning_options` out of `given` and return fields of `RunSettings`; raises `BadInput`."""
+    optimizer, rate = given.pop("server_optimizer"), given.pop("server_lr")
     server = ServerSettings(
-        optimizer=given.pop("server_optimizer"),
-        learning_rate=given.pop("server_lr"),
+        optimizer=optimizer,
+        learning_rate=rate if rate is not None else _ADAMS_LR if optimizer == "adam" else _SERVER.learning_rate,
         momentum=given.pop("server_momentum"),
         beta_2=given.pop("server_beta2"),
         tau=given.pop("server_tau"),

@@ -79,6 +79,8 @@ def command(
     from fednet.commands.local_card import leave_card
     from fednet.commands.local_training import train_alone
     from fednet.config import RunSettings
+    from fednet.reporting.model_card import card_files
+    from fednet.storage import disk
     from fednet.tensors import pack
     from fednet.worker.compute import Compute
     from fednet.worker.objective import require_trainable
@@ -119,6 +121,9 @@ def command(
     pooled = ScanSet(torch.cat([each.images for each in sets]), torch.cat([each.labels for each in sets]), ())
     data = ScanLoader(pooled, where)
     compute = Compute(where, compiles=local["compiles"], notice=notice)
+    if save is not None:
+        for stale in card_files(save.name):  # of the model that was there
+            disk.unlink(save.with_name(stale))
     history: list[dict[str, Any]] = []
     for number, result in train_alone(network, data, settings, compute=compute):
         judged = judge(pack(network.state_dict(), manifest))

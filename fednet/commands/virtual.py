@@ -96,8 +96,13 @@ class Grid:
         return world_from(folder, settings, device=self.device, has_root=has_root, cache=self.cache)
 
 
-def make_split(folder: Path, dataset: Path | None, settings: SplitSettings, *, image_size: int) -> None:
-    """Split the data set, or phantoms, into `folder`, by hard links; a split that is there is kept."""
+def make_split(
+    folder: Path, dataset: Path | None, settings: SplitSettings, *, image_size: int, phantoms: int | None = None
+) -> None:
+    """Split the data set, or phantoms, into `folder`, by hard links; a split that is there is kept.
+
+    `phantoms`: how many there are to train on (default: so many for each hospital).
+    """
     from data.phantoms import phantoms_named, write_phantoms
 
     if (folder / "split.json").exists():
@@ -105,7 +110,7 @@ def make_split(folder: Path, dataset: Path | None, settings: SplitSettings, *, i
     source, name = dataset, dataset.resolve().name if dataset else ""
     if source is None:
         source = folder.with_name(f"{folder.name}-phantoms")
-        training, testing = _PHANTOMS_EACH * settings.clients + settings.root, 300
+        training, testing = (phantoms or _PHANTOMS_EACH * settings.clients) + settings.root, 300
         name = phantoms_named(training + testing, image_size)
         write_phantoms(
             source,

@@ -296,3 +296,13 @@ class Refitter:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Return a saved model of any architecture; raises `ModelError`."""
     return checkpoint.load(path)
+
+
+def load_classifier(path: Path) -> Checkpoint:
+    """Return a saved model of the classes that scans are labelled by, in their order; raises `ModelError`."""
+    saved = checkpoint.load(path)
+    if saved.facts.classes != CLASSES:
+        raise ModelError(
+            f"--model {path}", found=f"classes {', '.join(saved.facts.classes)}", expected=", ".join(CLASSES)
+        )
+    return saved

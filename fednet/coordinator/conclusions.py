@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,11 +11,16 @@ from fednet.config import RunSettings, WorkerName
 from fednet.ranking import Document, best_of
 
 
-def history_of(run: str, settings: RunSettings, documents: Sequence[Document]) -> dict[str, Any]:
-    """Return what `history.json` says after these rounds; plain JSON types."""
+def history_of(
+    run: str, settings: RunSettings, documents: Sequence[Document], *, stated: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what `history.json` says after these rounds; plain JSON types.
+
+    `stated`: the settings as they were written down, by an earlier version that had fewer, say.
+    """
     return {
         "run": run,
-        "settings": settings.to_dict(),
+        "settings": settings.to_dict() if stated is None else dict(stated),
         "best_round": best_of(documents),
         "standings": [asdict(each) for each in _standings(documents, settings)],
         "rounds": list(documents),

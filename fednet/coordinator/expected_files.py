@@ -57,11 +57,14 @@ def expected_histories(
     verified: Verified, settings: RunSettings, found: Mapping[str, Any], *, is_finished: bool
 ) -> list[dict[str, Any]]:
     """Return what `history.json` may say, the likeliest first; of a run under way it may have settings of before."""
-    either = [settings]
+    either = [(settings, verified.settings)]
     if not is_finished and (before := _settings_signed_once(verified, found.get("settings"))) is not None:
-        either.append(before)
-    published = _published(verified, is_finished=is_finished)
-    made = [history_of(verified.run, each, documents) for each in either for documents in published]
+        either.append((before, found["settings"]))
+    made = [
+        history_of(verified.run, each, documents, stated=stated)
+        for each, stated in either
+        for documents in _published(verified, is_finished=is_finished)
+    ]
     loaded: list[dict[str, Any]] = json.loads(json.dumps(made))  # as a reader of the file has it
     return loaded
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from fednet.storage.store import is_held
 ReadModel = Callable[[Path], FoundModel]
 """Returns what a model's file holds; raises `ModelError`."""
 
-_TRIES = 3  # at a run that goes on meanwhile: files may be replaced while they are looked at
+_TRIES = 5  # at a run that goes on: files are replaced while they are looked at, and only what all looks find is wrong
 _NOT_SEALED = "not sealed: the run has not finished; records and models are checked, other bytes of the files are not"
 
 
@@ -47,11 +47,13 @@ def inspect(folder: Path, *, read_model: ReadModel, check_signature: CheckSignat
     """
     if not (folder / "run.sqlite").is_file():
         raise BadInput(f"run {folder}", found="no run.sqlite there", todo="`cli.py runs list` shows what there is")
-    for _ in range(_TRIES):
+    lasting: list[Finding] = []
+    for number in range(_TRIES):
         found = _Look(folder, read_model, check_signature).inspection()
         if not found.findings or not is_held(folder):
-            break
-    return found
+            return found
+        lasting = [each for each in found.findings if number == 0 or each in lasting]
+    return replace(found, findings=tuple(lasting))
 
 
 class _Look:

@@ -17,6 +17,7 @@ def learned(answers: list[int], **changes: Any) -> Learned:
         "macro_f1": 0.5,
         "answers": answers,
         "labels": LABELS,
+        "classes": 4,
         "honest_rejected": 1,
         "attackers_selected": 0,
         "seconds": 1.0,
@@ -26,15 +27,18 @@ def learned(answers: list[int], **changes: Any) -> Learned:
 
 def test_a_setting_stands_beside_the_pooled_scans_of_the_same_seeds() -> None:
     pooled = [learned(LABELS), learned([0, 0, 1, 1, 2, 2, 3, 0])]
-    spread = [learned([0, 0, 1, 1, 2, 2, 0, 0]), learned([0, 0, 1, 1, 2, 2, 3, 0])]
+    spread = [learned([0, 0, 1, 1, 2, 0, 0, 3]), learned([0, 0, 1, 1, 2, 2, 3, 0])]
     line = line_of(IID, spread, pooled)
     assert line.accuracies == [0.75, 0.875]
     assert line.behind_by_seed == [-0.25, 0.0]
     assert line.behind is not None
-    assert line.behind.accuracy.value == pytest.approx(-2 / 16)
-    assert line.behind.accuracy.low < -2 / 16 < line.behind.accuracy.high <= 0.0
+    assert line.behind.value == pytest.approx(-2 / 16)
+    assert line.behind.low < -2 / 16 < line.behind.high <= 0.0
+    assert line.of_pooled == pytest.approx(1.625 / 1.875)
     assert line.honest_rejected == 2
     assert line_of(SETTINGS[0], pooled, pooled).behind is None
+    without = line_of(IID, spread, [pooled[0], None])
+    assert (without.behind, without.of_pooled, without.behind_by_seed) == (None, None, [])
 
 
 def test_results_are_found_again_and_never_mixed(tmp_path: Path) -> None:

@@ -62,9 +62,14 @@ def test_learning_is_compared_with_pooled_scans_and_goes_on_where_it_stopped(
     assert ran.code == 0, ran.err
     lines = json.loads(ran.out)["lines"]
     assert [each["setting"] for each in lines] == ["centralised", "4 sites, i.i.d."]
-    assert lines[1]["behind"]["accuracy"]["value"] == pytest.approx(lines[1]["accuracy"] - lines[0]["accuracy"])
+    assert lines[1]["behind"]["value"] == pytest.approx(lines[1]["accuracy"] - lines[0]["accuracy"])
     again = run(capsys, *arguments, "--json")
     assert json.loads(again.out)["lines"] == lines
     assert "round 1" not in again.err
-    assert run(capsys, *arguments[:-2], "--out", tmp_path / "out", "--settings", "9").code == 2
+    wrong = (["--settings", "9"], ["--attack", "sing-flip"], ["--aggregator", "tournament"])
+    assert [run(capsys, *arguments, *each).code for each in wrong] == [2, 2, 2]
+    sides = [json.loads(path.read_text())["sites"] for path in sorted((tmp_path / "out" / "data").glob("*/split.json"))]
+    trained_on = [sum(sum(counts) for name, counts in each.items() if name.startswith("client")) for each in sides]
+    assert len(trained_on) == 2
+    assert len(set(trained_on)) == 1, "the same scans, pooled and spread"
     assert "behind centralised" in run(capsys, *arguments).out

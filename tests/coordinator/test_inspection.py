@@ -1,10 +1,13 @@
+import itertools
 import json
 import shutil
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from fednet.audit.run_files import FoundModel
 from fednet.commands.verify import read_model
 from fednet.coordinator.inspection import Inspection, inspect
 from fednet.coordinator.record import Retention
@@ -69,6 +72,20 @@ def test_what_was_published_may_be_a_round_behind_in_a_run_under_way(under_way: 
     assert findings(under_way) == []
     path.write_text(json.dumps(behind | {"rounds": history["rounds"][:1]}))
     assert findings(under_way), "two rounds behind is too much"
+
+
+def test_of_a_run_that_goes_on_only_what_every_look_finds_is_wrong(under_way: Site) -> None:
+    looks = itertools.count()
+
+    def moving(path: Path) -> FoundModel:
+        found = read_model(path)
+        if path.name == "best.pth":
+            return replace(found, sha256=f"{next(looks):064x}")  # another one each time
+        return replace(found, sha256="f" * 64) if path.name == "round-0002.pth" else found
+
+    with closing(RunStore(under_way.run)):
+        found = inspect(under_way.run, read_model=moving, check_signature=under_way.check)
+    assert [each.file for each in found.findings] == ["checkpoints/round-0002.pth"]
 
 
 def test_a_run_that_is_held_is_under_way(site: Site) -> None:

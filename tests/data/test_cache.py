@@ -338,12 +338,13 @@ def test_nothing_takes_it_for_scans(folder: Path) -> None:
     assert (list(files_of(folder)), list(scan_files([folder]))) == before
 
 
-def test_where_everybody_may_write_nothing_is_taken_or_kept(folder: Path) -> None:
+@pytest.mark.parametrize("mode", [0o777, 0o770])
+def test_where_others_may_write_nothing_is_taken_or_kept(folder: Path, mode: int) -> None:
     Loading(folder)
-    in_the_folder(folder).chmod(0o777)
+    in_the_folder(folder).chmod(mode)
     found = Loading(folder)
     assert found.scans.from_cache == 0
-    assert ["everybody may write to it" in text for text in found.notices] == [True]
+    assert ["others may write to it" in text for text in found.notices] == [True]
 
 
 def test_where_there_is_no_room_nothing_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

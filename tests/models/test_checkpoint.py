@@ -54,6 +54,14 @@ def test_a_checkpoint_of_somebody_else_is_named(tmp_path: Path) -> None:
         checkpoint.load(tmp_path / "m.pth")
 
 
+def test_facts_of_another_kind_are_named(tmp_path: Path) -> None:
+    saved(tmp_path / "m.pth")
+    document = torch.load(tmp_path / "m.pth", weights_only=True)
+    torch.save(document | {"facts": document["facts"] | {"extra": [1]}}, tmp_path / "m.pth")
+    with pytest.raises(ModelError, match="another kind"):
+        checkpoint.load(tmp_path / "m.pth")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such file"):
         checkpoint.load(tmp_path / "m.pth")
