@@ -7,7 +7,6 @@ the scans, so that whoever moves, copies or deletes these has it in hand as well
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import stat
 import time
@@ -24,7 +23,7 @@ from data.cache_files import CacheFiles, sizes_in
 from data.greys import Pixels
 from data.scan_files import SUFFIXES
 from fednet.errors import StorageError
-from fednet.storage.disk import storage_error
+from fednet.storage.disk import sha256_of, storage_error
 
 CACHE_FOLDER = ".fednet-cache"
 """Its name in a folder of scans; hidden, so that nothing takes it for a class."""
@@ -148,10 +147,8 @@ def nowhere(folder: Path) -> None:
 
 def key_of(path: Path) -> str:
     """Return what decides a file's pixels: its bytes, and its ending, by which a decoder is chosen."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     name = path.name.lower()
-    return digest + next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+    return sha256_of(path) + next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
 
 
 @functools.cache

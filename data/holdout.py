@@ -17,6 +17,7 @@ from data.duplicates import THUMBNAIL, group_twins
 from data.greys import Pixels, square
 from data.images import ScanSet, files_of
 from fednet.errors import DataError, TooFewScans
+from fednet.storage.disk import sha256_of
 
 
 def hold_out(folder: Path, scans: ScanSet, *, share: float, worker: str) -> tuple[ScanSet, ScanSet]:
@@ -71,17 +72,12 @@ def _digests(folder: Path, scans: ScanSet) -> list[str]:
     paths = [path for path, _ in files_of(folder) if path not in skipped]
     try:
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            digests = list(pool.map(_digest, paths))
+            digests = list(pool.map(sha256_of, paths))
     except OSError as exc:
         raise DataError(f"data folder {folder}", found=f"a file that cannot be read again ({exc.strerror})") from exc
     if len(digests) != len(scans.labels):
         raise DataError(f"data folder {folder}", found="other files than a moment ago", todo="start again")
     return digests
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _chosen(scans: ScanSet, indices: Sequence[int]) -> ScanSet:

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fednet.errors import BadInput
+from fednet.tensors import Manifest, pack, views
 
-STATISTICS_BATCH = 64  # images in one batch of statistics
+_BATCH = 64  # images in one batch of statistics
+
+
+class Shuffled(Protocol):
+    """Images that statistics are taken of (data.loaders.ScanLoader)."""
+
+    def batches(self, *, batch_size: int, seed: int, augment: bool) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield (images  # (b, 3, s, s) float32, labels  # (b,) int64), shuffled by the seed."""
+
+
+class Refitter:
+    """Gives flat models BatchNorm statistics of some images. Satisfies `fednet.coordinator.service.Refit`."""
+
+    def __init__(self, model: nn.Module, data: Shuffled, manifest: Manifest) -> None:
+        """`model`, on the device of `data`, is where the models are put."""
+        self._model, self._data, self._manifest = model, data, manifest
+
+    def __call__(self, flat: torch.Tensor) -> torch.Tensor:
+        """Return `flat` (uint8) with those statistics."""
+        self._model.load_state_dict(views(flat, self._manifest))
+        batches = self._data.batches(batch_size=_BATCH, seed=0, augment=False)
+        reestimate(self._model, (images for images, _ in batches))
+        return pack(self._model.state_dict(), self._manifest)
 
 
 def norm_tensors(model: nn.Module) -> frozenset[str]:

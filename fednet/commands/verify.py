@@ -194,6 +194,7 @@ def _replayed(folder: Path, inspection: Inspection, data: Path | None) -> list[R
     import torch
 
     from data.loaders import ScanLoader
+    from fednet.aggregation.batch_norm import Refitter
     from fednet.aggregation.rules.registry import recipe_named
     from fednet.commands import wiring
     from fednet.config import run_settings_from
@@ -227,7 +228,7 @@ def _replayed(folder: Path, inspection: Inspection, data: Path | None) -> list[R
     refit = None
     if needs_validation and data is not None:
         scans = wiring.load_scans(data / "validation", image_size=settings.image_size, max_bad_files=1.0, notice=notice)
-        refit = wiring.Refitter(network, ScanLoader(scans, torch.device("cpu")), manifest)
+        refit = Refitter(network, ScanLoader(scans, torch.device("cpu")), manifest)
     replay = Replay(
         folder=folder,
         settings=settings,

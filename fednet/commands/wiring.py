@@ -18,7 +18,7 @@ from data.classes import CLASSES, NO_FINDING
 from data.images import ScanSet, load_folder
 from data.loaders import ScanLoader
 from fednet import __version__
-from fednet.aggregation.batch_norm import STATISTICS_BATCH, reestimate
+from fednet.aggregation.batch_norm import Refitter
 from fednet.aggregation.server_optimizer import FRESH, ServerState, state_from
 from fednet.aggregation.strategy import Trust
 from fednet.config import RunSettings, derived_seed
@@ -276,21 +276,6 @@ class ServerJudge:
             return None
         own = {name: list(data.scans.class_counts().values()) for name, data in self._data.items()}
         return whole if counts == own else None
-
-
-class Refitter:
-    """Gives flat models BatchNorm statistics of some scans. Satisfies `fednet.coordinator.service.Refit`."""
-
-    def __init__(self, model: nn.Module, data: ScanLoader, manifest: Manifest) -> None:
-        """`model`, on the device of `data`, is where the models are put."""
-        self._model, self._data, self._manifest = model, data, manifest
-
-    def __call__(self, flat: torch.Tensor) -> torch.Tensor:
-        """Return `flat` (uint8) with those statistics."""
-        self._model.load_state_dict(views(flat, self._manifest))
-        batches = self._data.batches(batch_size=STATISTICS_BATCH, seed=0, augment=False)
-        reestimate(self._model, (images for images, _ in batches))
-        return pack(self._model.state_dict(), self._manifest)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from fednet.aggregation.batch_norm import STATISTICS_BATCH, reestimate, require_batch_norm
+from fednet.aggregation.batch_norm import Refitter, require_batch_norm
 from fednet.aggregation.recipe import Recipe
 from fednet.aggregation.rows import SeparateRows
 from fednet.aggregation.server_optimizer import FRESH, server_step
@@ -182,10 +182,7 @@ class VirtualFederation:
         step, self._server = server_step(self._outcome.step, self._server, self._settings.server)
         self._model = applied(self._model, step, self._outcome.buffers, self._manifest)
         if self._settings.batch_norm == "reestimated":
-            self._network.load_state_dict(views(self._model, self._manifest))
-            batches = self._world.validation.batches(batch_size=STATISTICS_BATCH, seed=0, augment=False)
-            reestimate(self._network, (images for images, _ in batches))
-            self._model = pack(self._network.state_dict(), self._manifest)
+            self._model = Refitter(self._network, self._world.validation, self._manifest)(self._model)
         self._note(self._outcome)
 
     def _submissions(self, number: int) -> dict[WorkerName, Submission]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -128,6 +129,12 @@ def link(path: Path, target: Path) -> None:
     """Give a file a second name."""
     note(Operation(Kind.LINK, path, target))
     os.link(path, target)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, hex; raises the system's own `OSError`: callers say whose file it is."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def unlink(path: Path) -> None:

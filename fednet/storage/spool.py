@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import secrets
 import shutil
@@ -192,8 +191,7 @@ def keep_only(folder: Path, workers: Collection[str]) -> None:
 def digest_of_file(path: Path) -> str:
     """Return the SHA-256 of a file, hex; raises `StorageError` where it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return disk.sha256_of(path)
     except OSError as exc:
         raise StorageError(f"{path}: cannot be read ({exc.strerror})") from exc
 

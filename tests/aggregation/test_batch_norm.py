@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from fednet.aggregation.batch_norm import norm_tensors, reestimate, require_batch_norm
+from fednet.aggregation.batch_norm import Refitter, norm_tensors, reestimate, require_batch_norm
 from fednet.errors import BadInput
-from tests.worker.fakes import tiny_net
+from fednet.tensors import manifest_of, pack, views
+from tests.worker.fakes import TinyData, tiny_net
 
 
 def test_the_names_are_those_of_parameters_and_statistics() -> None:
@@ -28,6 +29,19 @@ def test_statistics_become_those_of_the_images_and_weights_stay() -> None:
     assert layer.momentum == 0.1
     assert not model.training
     assert not layer.training
+
+
+def test_a_flat_model_gets_the_same_statistics_each_time_and_nothing_else_new() -> None:
+    model = tiny_net()
+    manifest = manifest_of(model.state_dict(), [name for name, _ in model.named_parameters()])
+    flat = pack(model.state_dict(), manifest)
+    refit = Refitter(tiny_net(seed=1), TinyData(40), manifest)
+    made = refit(flat)
+    assert torch.equal(made, refit(flat))
+    before, after = views(flat, manifest), views(made, manifest)
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {
+        f"features.1.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")
+    }
 
 
 @pytest.mark.parametrize("asked", ["local", "reestimated"])

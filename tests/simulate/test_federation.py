@@ -49,6 +49,11 @@ def simulated(
     return VirtualFederation(world(workers, root=recipe.rule.needs_root), settings, recipe, attacked).run()
 
 
+@pytest.mark.parametrize("batch_norm", ["local", "reestimated"])
+def test_it_learns_whatever_becomes_of_batch_norm(batch_norm: str) -> None:
+    assert simulated("multikrum", None, batch_norm=batch_norm).accuracy[-1] > 0.8
+
+
 def test_it_learns_what_the_hospitals_know() -> None:
     found = simulated("multikrum", None)
     assert found.accuracy[-1] > 0.8
