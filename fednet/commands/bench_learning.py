@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fednet.commands.bench_wire import on_stderr
+from fednet.commands.computing import precision_option
 from fednet.commands.options import (
     cache_options,
     cache_place,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 @learning_options
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of results; the same one resumes.")
 @device_option
+@precision_option
 @cache_options
 @json_option
 def bench_learning(
@@ -74,12 +76,15 @@ def bench_learning(
     image_size: int,
     out: Path,
     device: str,
+    mixes: bool | None,
     cache: Path | None,
     no_cache: bool,
     as_json: bool,
     **learning: Any,
 ) -> None:
     """Train the same scans pooled and spread over hospitals, from scratch; differences are paired, image by image."""
+    import torch
+
     from data.classes import CLASSES
     from data.discovery import find_dataset
     from fednet.aggregation.rules.registry import recipe_named
@@ -87,6 +92,7 @@ def bench_learning(
     from fednet.bench.machine import machine
     from fednet.config import RunSettings
     from fednet.simulate.attacks import attack_named
+    from fednet.worker.compute import Compute
     from fednet.worker.device import device_from
 
     settings = RunSettings(
@@ -105,6 +111,7 @@ def bench_learning(
         raise BadInput(f"--aggregator {aggregator}", found="a rule that needs a root of trust", todo="see `simulate`")
     if attack:
         attack_named(attack, classes=len(CLASSES))  # a name that is none shows before anything is trained
+    where = device_from(device)
     source = find_dataset(dataset) if dataset else None
     wanted = [*SETTINGS, *([attacked(attack)] if attack else [])]
     if chosen is not None:
@@ -112,9 +119,10 @@ def bench_learning(
     described = settings.to_dict() | {
         "dataset": source.resolve().name if source else "phantoms",
         "test_from": test_from,
+        "mixed_precision": Compute(where, mixes=mixes).precision is not torch.float32,
     }
     results = LearnedFolder(out, described)
-    bench = _Bench(out, source, settings, test_from, device_from(device), cache_place(cache, no_cache=no_cache))
+    bench = _Bench(out, source, settings, test_from, where, mixes, cache_place(cache, no_cache=no_cache))
     for number in range(seeds):
         for setting in wanted:
             if results.find(setting, number) is None:
@@ -152,10 +160,11 @@ class _Bench:
         settings: RunSettings,
         test_from: str,
         device: torch.device,
+        mixes: bool | None,
         cache: CachePlace,
     ) -> None:
         self._folder, self._dataset, self._settings = folder, dataset, settings
-        self._test_from, self._device, self._cache = test_from, device, cache
+        self._test_from, self._device, self._mixes, self._cache = test_from, device, mixes, cache
 
     def learned(self, setting: Setting, number: int) -> Learned:
         from data.classes import CLASSES
@@ -214,7 +223,7 @@ class _Bench:
             test_from="published" if self._dataset is None else self._test_from,
         )
         make_split(folder, self._dataset, split, image_size=settings.image_size, phantoms=_PHANTOMS)
-        return world_from(folder, settings, device=self._device, has_root=False, cache=self._cache)
+        return world_from(folder, settings, device=self._device, has_root=False, mixes=self._mixes, cache=self._cache)
 
 
 def _numbers(text: str, *, most: int) -> list[int]:

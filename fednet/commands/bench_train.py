@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fednet.commands.bench_wire import on_stderr, print_machine
+from fednet.commands.computing import precision_option
 from fednet.commands.options import device_option, json_option
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ _MEANING = {
 @click.option("--epochs", type=click.IntRange(1), default=1, show_default=True, help="Of each training.")
 @click.option("--repeats", type=click.IntRange(1, 1000), default=7, show_default=True, help="Two trainings of each.")
 @device_option
+@precision_option
 @json_option
 def bench_train(
     model: str,
@@ -45,6 +47,7 @@ def bench_train(
     epochs: int,
     repeats: int,
     device: str,
+    mixes: bool | None,
     as_json: bool,
 ) -> None:
     """A worker's local training beside a bare PyTorch loop: the same model, weights, optimiser and precision."""
@@ -61,6 +64,7 @@ def bench_train(
         epochs=epochs,
         repeats=repeats,
         device=where,
+        mixes=mixes,
     )
     document = _document(bench)
     if as_json:
@@ -85,7 +89,7 @@ def _document(bench: TrainBench) -> dict[str, Any]:
         "bench": "train",
         "machine": machine() | {"torch": torch.__version__},
         "settings": {
-            **{name: value for name, value in vars(bench).items() if name != "device"},
+            **{name: value for name, value in vars(bench).items() if name not in ("device", "mixes")},
             "device": str(bench.device),
             "precision": speed.precision,
             "threads": torch.get_num_threads(),

@@ -12,9 +12,25 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-compile_option = click.option(
-    "--compile", "compiles", is_flag=True, help="torch.compile, meant for GPUs: minutes at first."
+_MIXES = {"auto": None, "float32": False, "mixed": True}
+
+precision_option = click.option(
+    "--precision",
+    "mixes",
+    type=click.Choice(list(_MIXES)),
+    default="auto",
+    show_default=True,
+    callback=lambda context, option, value: _MIXES[value],
+    help="mixed: bfloat16 with float32; auto: mixed on CUDA.",
 )
+
+
+def speed_options(function: F) -> F:
+    """Add --compile and --precision."""
+    compiles = click.option(
+        "--compile", "compiles", is_flag=True, help="torch.compile, meant for GPUs: minutes at first."
+    )
+    return compiles(precision_option(function))
 
 
 def computing_options(function: F) -> F:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fednet.commands.computing import compile_option, computing_options, prepared_device
+from fednet.commands.computing import computing_options, prepared_device, speed_options
 from fednet.commands.holding_out import holding_out_from
 from fednet.commands.options import (
     cache_options,
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 @click.option("--tune-freeze-until", default="", help="Layers up to this one stay the global model's: layer2, say.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides everything random.")
 @device_option
-@compile_option
+@speed_options
 @computing_options
 @max_bad_files_option
 @cache_options
@@ -132,7 +132,7 @@ def command(
         gains_inputs.divided(folder, scans_of(folder), share=hold_out, name=name)
         for name, folder in zip(workers, folders, strict=True)
     ]
-    compute = Compute(where, compiles=local["compiles"], notice=notice)
+    compute = Compute(where, compiles=local["compiles"], mixes=local["mixes"], notice=notice)
     contest = Contest(saved, start, settings=settings, tuning=tuning, test=tested, compute=compute, notice=notice)
     found: list[SiteGains] = []
     for site, own in zip(sites, owns, strict=True):

@@ -50,6 +50,7 @@ class Site:
     holding_out: HoldingOut | None
     images_at_once: int | None
     compiles: bool = False
+    mixes: bool | None = None
     replicas: Replicas
 
     def open(self, settings: RunSettings, *, worker: str, notice: Notice) -> OpenSite:
@@ -68,6 +69,7 @@ class Site:
                 compute=Compute(
                     self.device,
                     compiles=self.compiles,
+                    mixes=self.mixes,
                     most_at_once=self.images_at_once,
                     replicas=self.replicas,
                     notice=notice,

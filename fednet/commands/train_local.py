@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from fednet.commands.computing import compile_option, computing_options, prepared_device
+from fednet.commands.computing import computing_options, prepared_device, speed_options
 from fednet.commands.options import (
     cache_options,
     cache_place,
@@ -41,7 +41,7 @@ from fednet.commands.options import (
 @weights_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides everything random.")
 @device_option
-@compile_option
+@speed_options
 @computing_options
 @max_bad_files_option
 @cache_options
@@ -120,7 +120,7 @@ def command(
     ]
     pooled = ScanSet(torch.cat([each.images for each in sets]), torch.cat([each.labels for each in sets]), ())
     data = ScanLoader(pooled, where)
-    compute = Compute(where, compiles=local["compiles"], notice=notice)
+    compute = Compute(where, compiles=local["compiles"], mixes=local["mixes"], notice=notice)
     if save is not None:
         for stale in card_files(save.name):  # of the model that was there
             disk.unlink(save.with_name(stale))

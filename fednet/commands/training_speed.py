@@ -43,6 +43,7 @@ class TrainBench:
     epochs: int
     repeats: int
     device: torch.device
+    mixes: bool | None = None
 
 
 class TrainingSpeed:
@@ -56,7 +57,7 @@ class TrainingSpeed:
         self._model.to(device).to(memory_format=torch.channels_last)
         self._start = {name: value.clone() for name, value in self._model.state_dict().items()}
         self._data = ScanLoader(_noise(bench.images, bench.image_size), device)
-        self._compute = Compute(device)
+        self._compute = Compute(device, mixes=bench.mixes)
         self._bare = BareTraining(
             model=self._model,
             batches=list(self._data.batches(batch_size=bench.batch_size, seed=0, augment=False)),

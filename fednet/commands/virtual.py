@@ -123,7 +123,13 @@ def make_split(
 
 
 def world_from(
-    folder: Path, settings: RunSettings, *, device: torch.device, has_root: bool, cache: CachePlace
+    folder: Path,
+    settings: RunSettings,
+    *,
+    device: torch.device,
+    has_root: bool,
+    cache: CachePlace,
+    mixes: bool | None = None,
 ) -> World:
     """Return the world in a split; its hospitals are those of the split's client folders."""
 
@@ -146,6 +152,7 @@ def world_from(
             settings.model, seed=settings.seed, pretrained="no", weights=None, notice=lambda text: None
         ),
         device=device,
+        mixes=mixes,
     )
 
 

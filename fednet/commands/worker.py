@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fednet.commands.computing import compile_option, computing_options, prepared_device
+from fednet.commands.computing import computing_options, prepared_device, speed_options
 from fednet.commands.holding_out import holding_out_from, holding_out_options
 from fednet.commands.logs import start_logging
 from fednet.commands.options import (
@@ -50,7 +50,7 @@ def command() -> None:
 @click.option("--token", help="Join token from the coordinating centre (the first time only).")
 @click.option("--save", type=click.Path(path_type=Path), help="Own model's file (default: client_ID.pth).")
 @device_option
-@compile_option
+@speed_options
 @computing_options
 @certs_option
 @max_bad_files_option
@@ -133,6 +133,7 @@ def join(
         holding_out=holding_out,
         images_at_once=images_at_once,
         compiles=computing["compiles"],
+        mixes=computing["mixes"],
         replicas=replicas,
     )
     if replicas.rank > 0:

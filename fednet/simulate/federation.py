@@ -66,6 +66,7 @@ class World:
     triggered: Callable[[Attack], EvaluationData | None]  # test images of other classes than its target, with trigger
     new_model: Callable[[], nn.Module]
     device: torch.device
+    mixes: bool | None = None  # precisions in training, as `Compute` has it
 
 
 @dataclass(kw_only=True)
@@ -225,7 +226,7 @@ class VirtualFederation:
             data,
             self._settings.training_in(number),
             seed=derived_seed(self._settings.seed, "train", name, number),
-            compute=Compute(self._world.device),
+            compute=Compute(self._world.device, mixes=self._world.mixes),
         )
         if own_norm is not None:
             own_norm.keep(self._network.state_dict())

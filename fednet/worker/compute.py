@@ -20,7 +20,8 @@ Network = Callable[[torch.Tensor], torch.Tensor]
 class Compute:
     """Computes gradients on one device; remembers from round to round how many images fit at once.
 
-    On CUDA in mixed precision: bfloat16, or float16 with scaled gradients where the GPU has no bfloat16.
+    In mixed precision where it is asked for, and unasked on CUDA: bfloat16, or float16 with scaled gradients where the
+    GPU has no bfloat16. On a CPU it is faster where that multiplies bfloat16 matrices itself (AMX).
     """
 
     def __init__(
@@ -28,18 +29,22 @@ class Compute:
         device: torch.device,
         *,
         compiles: bool = False,
+        mixes: bool | None = None,
         most_at_once: int | None = None,
         replicas: Replicas = ALONE,
         notice: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """`compiles`: use torch.compile; `most_at_once`: images in one pass, where it is known (else all)."""
+        """`compiles`: use torch.compile; `mixes`: precisions (None: on CUDA); `most_at_once`: images in one pass.
+
+        The latter where it is known, else all of a batch.
+        """
         self.device = device
         self.replicas = replicas
         self._compiles = compiles
         self._most = most_at_once
         self._notice = notice
         is_cuda = device.type == "cuda"
-        self._mixes = is_cuda
+        self._mixes = is_cuda if mixes is None else mixes
         self._half = torch.bfloat16 if not is_cuda or torch.cuda.is_bf16_supported() else torch.float16
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._half is torch.float16)
 

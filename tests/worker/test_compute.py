@@ -79,6 +79,16 @@ def test_where_nothing_fits_it_says_so() -> None:
         train(narrow(1), TinyData(), SETTINGS, seed=1, compute=Compute(CPU))
 
 
+def test_precisions_are_mixed_where_it_is_asked_for() -> None:
+    plain, mixed = narrow(100), narrow(100)
+    train(plain, TinyData(), SETTINGS, seed=1, compute=Compute(CPU, mixes=False))
+    train(mixed, TinyData(), SETTINGS, seed=1, compute=Compute(CPU, mixes=True))
+    assert not torch.equal(mixed.fc.weight, plain.fc.weight)
+    assert torch.allclose(mixed.fc.weight, plain.fc.weight, atol=0.01)
+    assert mixed.fc.weight.dtype is torch.float32
+    assert Compute(CPU).precision is torch.float32
+
+
 def test_a_compiled_network_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[nn.Module] = []
 
