@@ -14,7 +14,7 @@ _RESIDENT_SHARE = 0.25  # of a GPU's free memory: scans that take more stay in t
 
 
 class ScanLoader:
-    """The scans of one folder as batches. Satisfies `fednet.worker.training.TrainingData`."""
+    """The scans of one folder as batches. Satisfies `fednet.worker.training.PickedData`."""
 
     def __init__(
         self, scans: ScanSet, device: torch.device, *, share: Callable[[int], slice] = lambda count: slice(0, count)
@@ -58,6 +58,15 @@ class ScanLoader:
             grey = self._sent(self._images[places[own.start : own.stop]])
             images = normalised(grey) if plan is None else augmented(grey, plan[own.start : own.stop])
             yield images, labels[start:stop]
+
+    def picked(self, places: torch.Tensor, *, augmentation_seed: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (images  # (b, 3, s, s) float32, labels  # (b,) int64) of these scans  # (b,) int64, on the CPU."""
+        grey = self._sent(self._images[places.to(self._images.device)])
+        labels = self._labels[self._sent(places)]
+        if augmentation_seed is None:
+            return normalised(grey), labels
+        plan = augmentation(len(places), torch.Generator().manual_seed(augmentation_seed))
+        return augmented(grey, self._sent(plan)), labels
 
     def in_order(self, *, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield every scan once, as it is, for evaluation."""

@@ -49,7 +49,7 @@ BATCH_NORMS = ("averaged", "local", "reestimated")
 class TrainingSettings:
     """What a coordinator asks of a worker's local training in one round."""
 
-    local_epochs: int = 1
+    local_epochs: float = 1  # a part of one takes so many of its batches, others in each round
     batch_size: int = 32
     learning_rate: float = 0.02
     momentum: float = 0.9
@@ -62,7 +62,7 @@ class TrainingSettings:
     layer_lr_decay: float = 1.0  # each block's learning rate is its successor's times this
 
     def __post_init__(self) -> None:
-        require(0 <= self.local_epochs <= 1000, "--local-epochs", found=self.local_epochs, expected="0 to 1000")
+        _require_number("--local-epochs", self.local_epochs, low=0.0, high=1000.0)
         require(1 <= self.batch_size <= 4096, "--batch-size", found=self.batch_size, expected="1 to 4096")
         _require_number("--lr", self.learning_rate, low=0.0, high=10.0, low_open=True)
         _require_number("--momentum", self.momentum, low=0.0, high=0.9999)
@@ -98,6 +98,33 @@ class ServerSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClientPrivacySettings:
+    """Differential privacy of each hospital's whole update, by the coordinator: noise over clipped updates."""
+
+    clip: float = 0.0  # the largest norm of an update that counts; 0: no such privacy
+    noise: float = 0.0  # in clips over the number of workers (of Krum: in twice the clip), standard deviation
+    delta: float = 1e-5
+    epsilon: float = 0.0  # what all rounds together may spend; 0: any
+
+    def __post_init__(self) -> None:
+        _require_number("--client-dp-clip", self.clip, low=0.0, high=1e6)
+        _require_number("--client-dp-noise", self.noise, low=0.0, high=1e4)
+        _require_number("--client-dp-delta", self.delta, low=0.0, high=0.1, low_open=True)
+        _require_number("--client-dp-epsilon", self.epsilon, low=0.0, high=1e6)
+        if (self.clip > 0) != (self.noise > 0) or (self.epsilon > 0 and not self.is_on):
+            raise BadInput(
+                "--client-dp-clip, --client-dp-noise",
+                found=f"{self.clip:g} and {self.noise:g}",
+                expected="both above 0 (a clip without noise promises nothing, nor noise without a clip), or neither",
+            )
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is any."""
+        return self.clip > 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSettings:
     """Everything that decides what a run computes; two runs with equal settings and workers are the same run."""
 
@@ -123,6 +150,7 @@ class RunSettings:
     batch_norm: str = "averaged"  # what becomes of BatchNorm, one of BATCH_NORMS
     guard: float = 0.0  # the largest fall of validation accuracy that is taken as a step; 0: any
     early_stop: int = 0  # rounds without a better validation after which the run ends; 0: never
+    client_privacy: ClientPrivacySettings = field(default_factory=ClientPrivacySettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
 
     def __post_init__(self) -> None:
@@ -171,6 +199,22 @@ class RunSettings:
         _require_choice("--batch-norm", self.batch_norm, BATCH_NORMS)
         _require_number("--guard", self.guard, low=0.0, high=1.0)
         require(0 <= self.early_stop <= 100_000, "--early-stop", found=self.early_stop, expected="0 (never) or more")
+        if self.client_privacy.is_on:
+            self._check_client_privacy()
+
+    def _check_client_privacy(self) -> None:
+        require(
+            self.client_privacy.delta < 1 / self.workers,
+            "--client-dp-delta",
+            found=f"{self.client_privacy.delta:g}",
+            expected=f"less than 1 / {self.workers} (--workers): else giving one away whole would be allowed",
+        )
+        require(
+            not self.training.freeze_until,
+            "--freeze-until",
+            found=f"{self.training.freeze_until}, and --client-dp-clip, whose noise moves every layer",
+            expected="one of the two",
+        )
 
     @property
     def recipe_name(self) -> str:
@@ -217,8 +261,10 @@ def run_settings_from(stored: dict[str, Any]) -> RunSettings:
     try:
         training = TrainingSettings(**stored["training"])
         server = ServerSettings(**stored.get("server", {}))
+        privacy = ClientPrivacySettings(**stored.get("client_privacy", {}))
         lists = {"classes": tuple(stored["classes"]), "pre": tuple(stored.get("pre", ()))}
-        return RunSettings(**(stored | {"training": training, "server": server} | lists))
+        parts = {"training": training, "server": server, "client_privacy": privacy}
+        return RunSettings(**(stored | parts | lists))
     except (KeyError, TypeError) as exc:
         raise BadInput("stored run settings", found=str(exc), expected="the settings of this version") from exc
 
@@ -239,24 +285,17 @@ def automatic_quorum(workers: int, byzantine: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerConsent:
-    """What a hospital agrees to train; a request beyond it is declined with the reason."""
+class PrivacySettings:
+    """A hospital's own differential privacy: what all its updates together may spend, of all runs."""
 
-    model: str | None = None  # None: any architecture of the registry
-    max_local_epochs: int = 50
-    max_learning_rate: float = 1.0
+    epsilon: float
+    delta: float
+    clip: float = 1.0  # the largest norm of one scan's gradient
 
-    def objection(self, *, model: str, training: TrainingSettings) -> str | None:
-        """Return why this request goes beyond what was agreed, or None."""
-        if self.model is not None and model != self.model:
-            return f"the run trains {model}, this worker agreed to {self.model} only (--model)"
-        if training.local_epochs > self.max_local_epochs:
-            return f"{training.local_epochs} local epochs asked, at most {self.max_local_epochs} agreed (--max-epochs)"
-        if training.learning_rate > self.max_learning_rate:
-            return (
-                f"learning rate {training.learning_rate:g} asked, at most {self.max_learning_rate:g} agreed (--max-lr)"
-            )
-        return None
+    def __post_init__(self) -> None:
+        _require_number("--dp-epsilon", self.epsilon, low=0.0, high=1000.0, low_open=True)
+        _require_number("--dp-delta", self.delta, low=0.0, high=0.1, low_open=True)
+        _require_number("--dp-clip", self.clip, low=0.0, high=1e6, low_open=True)
 
 
 def derived_seed(seed: int, *purpose: object) -> int:

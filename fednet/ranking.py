@@ -17,8 +17,20 @@ def best_of(documents: Sequence[Document]) -> int:
 
 
 def is_complete(documents: Sequence[Document], settings: RunSettings) -> bool:
-    """Whether all rounds are done, or so many brought no better validation that the run ends early."""
-    return len(documents) >= settings.rounds or stops_early(documents, settings.early_stop)
+    """Whether all rounds are done, or the run ends early: no better validation, or no privacy left to spend."""
+    return len(documents) >= settings.rounds or ends_early(documents, settings)
+
+
+def ends_early(documents: Sequence[Document], settings: RunSettings) -> bool:
+    """Whether these rounds are the last, however many were asked for."""
+    return stops_early(documents, settings.early_stop) or privacy_is_spent(documents, settings)
+
+
+def privacy_is_spent(documents: Sequence[Document], settings: RunSettings) -> bool:
+    """Whether another round would spend more client-level privacy than the run may."""
+    limit = settings.client_privacy.epsilon
+    told = (documents[-1].get("client_privacy") if documents else None) or {}
+    return bool(limit) and told.get("epsilon_of_another", 0.0) > limit
 
 
 def stops_early(documents: Sequence[Document], early_stop: int) -> bool:

@@ -11,15 +11,17 @@ import torch
 from cryptography.hazmat.primitives import serialization
 
 from fednet.compression.forms import form_named
-from fednet.config import RunId, RunSettings, TrainingSettings, WorkerConsent, WorkerName
+from fednet.config import RunId, RunSettings, TrainingSettings, WorkerName
 from fednet.coordinator.handover import Handover
 from fednet.coordinator.record import Retention, RunRecord
 from fednet.coordinator.service import Coordinator
 from fednet.errors import ConnectionLost, CredentialError
 from fednet.protocol.messages import RoundClosed
+from fednet.protocol.states import State
 from fednet.reporting.metrics import evaluate
 from fednet.reporting.reporter import NullReporter
 from fednet.security.authority import create_authority, read_certificate
+from fednet.security.revocation import RevocationLedger
 from fednet.security.signing import RecordSigner, SignatureCheck
 from fednet.storage.atomic import write_bytes
 from fednet.storage.journal import Journal
@@ -27,10 +29,13 @@ from fednet.storage.store import RunStore
 from fednet.tensors import Manifest, bytes_of, manifest_of, pack, views
 from fednet.transport.link import Link
 from fednet.transport.memory import memory_pair
+from fednet.worker.circumstances import circumstances_of
 from fednet.worker.compute import Compute
+from fednet.worker.consent import WorkerConsent
 from fednet.worker.held_out import HeldOut
 from fednet.worker.record_log import RecordLog
-from fednet.worker.service import Worker
+from fednet.worker.renewing import OwnCertificate
+from fednet.worker.service import LookAround, Worker
 from fednet.worker.workshop import Tamper, Workshop
 from tests.reporting.cards import EXAMINED
 from tests.security.certs import NOW, enrolled
@@ -148,6 +153,7 @@ class Federation:
             device=torch.device("cpu"),
             grace_s=grace_s,
             keeps_updates=retention is not None and retention.updates,
+            revocations=RevocationLedger(self.certs).current,
         )
         self.links: dict[str, list[Link]] = {}
         self._serving: asyncio.TaskGroup | None = None
@@ -168,11 +174,11 @@ class Federation:
             enrolled(self.certs, name, self._authority)
         return read_certificate(path).public_bytes(serialization.Encoding.DER)
 
-    async def connect(self, name: str) -> Link:
+    async def connect(self, name: str, *, begins: State = State.WAITING) -> Link:
         """Return the worker's end of a new connection."""
         await self.is_open.wait()
         assert self._serving is not None
-        at_coordinator, at_worker = memory_pair(certificate=self.certificate(name))
+        at_coordinator, at_worker = memory_pair(certificate=self.certificate(name), begins=begins)
         self.links.setdefault(name, []).append(at_worker)
         try:
             self._serving.create_task(self._serve_peer(at_coordinator))
@@ -198,6 +204,8 @@ class Federation:
         data: TinyData | None = None,
         held_out: HeldOut | None = None,
         consent: WorkerConsent | None = None,
+        look_around: LookAround = circumstances_of,
+        own_certificate: OwnCertificate | None = None,
         workshop: Callable[[Workshop], Workshop] = lambda made: made,
     ) -> Worker:
         """Return a worker called client<number>, not yet running."""
@@ -227,6 +235,8 @@ class Federation:
             open_workshop=open_workshop,
             open_log=open_log,
             consent=consent or WorkerConsent(),
+            look_around=look_around,
+            own_certificate=own_certificate,
             reporter=notes or Notes(),
             retry_for_s=5.0,
             explain_tls=lambda exc: CredentialError(str(exc)),

@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 
 from fednet.config import (
+    ClientPrivacySettings,
     RunSettings,
     TrainingSettings,
-    WorkerConsent,
     automatic_byzantine,
     automatic_quorum,
     derived_seed,
@@ -71,6 +71,27 @@ def test_stored_settings_with_an_unknown_key_are_refused() -> None:
         run_settings_from(settings().to_dict() | {"surprise": 1})
 
 
+def test_client_level_privacy_is_kept_and_older_runs_have_none() -> None:
+    private = settings(client_privacy=ClientPrivacySettings(clip=1.0, noise=2.0, epsilon=8.0))
+    stored = private.to_dict()
+    assert run_settings_from(stored) == private
+    del stored["client_privacy"]
+    assert not run_settings_from(stored).client_privacy.is_on
+
+
+@pytest.mark.parametrize(
+    "fields", [{"clip": 1.0}, {"noise": 1.0}, {"epsilon": 8.0}, {"clip": -1.0, "noise": 1.0}, {"delta": 0.0}]
+)
+def test_half_a_client_level_privacy_is_refused(fields: dict[str, float]) -> None:
+    with pytest.raises(BadInput, match="--client-dp"):
+        ClientPrivacySettings(**fields)
+
+
+def test_a_delta_that_would_give_one_hospital_away_is_refused() -> None:
+    with pytest.raises(BadInput, match="--client-dp-delta"):
+        settings(workers=20, client_privacy=ClientPrivacySettings(clip=1.0, noise=1.0, delta=0.05))
+
+
 def test_differences_name_the_setting_and_both_values() -> None:
     assert settings().differences(settings(seed=3)) == ["seed: 0, not 3"]
 
@@ -84,14 +105,6 @@ def test_names_that_are_no_file_names_are_refused(name: str) -> None:
 def test_derived_seeds_share_nothing() -> None:
     assert len({derived_seed(seed, "train", worker, 1) for seed in (0, 1) for worker in ("a", "b")}) == 4
     assert derived_seed(7, "x") == derived_seed(7, "x") < 2**63
-
-
-def test_consent_names_what_goes_too_far() -> None:
-    consent = WorkerConsent(model="resnet18", max_local_epochs=2, max_learning_rate=0.1)
-    assert consent.objection(model="resnet18", training=TrainingSettings()) is None
-    assert "--model" in str(consent.objection(model="small-cnn", training=TrainingSettings()))
-    assert "--max-epochs" in str(consent.objection(model="resnet18", training=TrainingSettings(local_epochs=3)))
-    assert "--max-lr" in str(consent.objection(model="resnet18", training=TrainingSettings(learning_rate=0.2)))
 
 
 def test_a_name_may_bring_parameters() -> None:

@@ -13,6 +13,7 @@ ALLOWED = {
     "aggregation": {"aggregation"},
     "storage": {"storage", "audit"},
     "compression": {"compression"},
+    "privacy": {"privacy"},
     "security": {"security", "storage"},
     "reporting": {"reporting", "storage", "protocol"},
     "transport": {"transport", "protocol"},
@@ -24,7 +25,10 @@ ALLOWED = {
         "worker.compute",
         "worker.objective",
         "worker.own_norm",
+        "worker.privacy",
+        "worker.privacy_ledger",
         "worker.training",
+        "privacy",
         "reporting.metrics",
         "storage",
     },
@@ -34,6 +38,7 @@ ALLOWED = {
         "aggregation",
         "audit",
         "compression",
+        "privacy",
         "protocol",
         "reporting",
         "security",
@@ -45,13 +50,22 @@ ALLOWED = {
         "aggregation.batch_norm",
         "audit",
         "compression",
+        "privacy",
         "protocol",
         "reporting",
         "storage",
         "transport",
     },
 }
-BASE = {"fednet", "fednet.config", "fednet.errors", "fednet.failpoints", "fednet.ranking", "fednet.tensors"}
+BASE = {
+    "fednet",
+    "fednet.config",
+    "fednet.errors",
+    "fednet.failpoints",
+    "fednet.memory",
+    "fednet.ranking",
+    "fednet.tensors",
+}
 PURE = [
     *sorted((ROOT / "fednet/audit").glob("*.py")),
     *sorted((ROOT / "fednet/protocol").glob("*.py")),
@@ -59,6 +73,8 @@ PURE = [
     ROOT / "fednet/ranking.py",
     ROOT / "fednet/coordinator/conclusions.py",
     ROOT / "fednet/coordinator/round.py",
+    ROOT / "fednet/worker/consent.py",
+    ROOT / "fednet/worker/hours.py",
     ROOT / "fednet/worker/session.py",
 ]
 

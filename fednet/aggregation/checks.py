@@ -14,11 +14,18 @@ ABSURD_NORM_FACTOR = 100.0  # times the median norm: no honest training of the s
 
 
 def faults(
-    norms: torch.Tensor, samples: Sequence[int], buffers: Sequence[Mapping[str, torch.Tensor]]
+    norms: torch.Tensor,
+    samples: Sequence[int],
+    buffers: Sequence[Mapping[str, torch.Tensor]],
+    *,
+    each_alone: bool = False,
 ) -> list[str | None]:
-    """Return for every update why it is rejected before scoring, or None; `norms`  # (n,) float64."""
+    """Return for every update why it is rejected before scoring, or None; `norms`  # (n,) float64.
+
+    With `each_alone` no update is held against the others: what one sends then never decides whether another counts.
+    """
     finite = norms[norms.isfinite()]
-    median = float(finite.median()) if len(finite) else math.nan
+    median = float(finite.median()) if len(finite) and not each_alone else math.nan
     return [
         _norm_fault(float(norm), median) or _count_fault(count) or _buffer_fault(tensors)
         for norm, count, tensors in zip(norms, samples, buffers, strict=True)

@@ -22,6 +22,7 @@ class Findings:
     plan: Plan
     selected: Sequence[int]
     shares: torch.Tensor  # (n,) float64
+    tells_of_others: bool = True  # whether a verdict may hold what follows from the other updates' values
 
     @property
     def cut(self) -> float | None:
@@ -65,6 +66,8 @@ def twins(findings: Findings, names: Sequence[str], byzantine: int) -> str:
 
 def rejection(position: int, findings: Findings) -> str:
     """Return why this update was not selected."""
+    if not findings.tells_of_others:
+        return "rejected: others lie nearer to each other (how far is not told: differential privacy)"
     if not findings.selected:
         return "rejected: no update agrees with the coordinator's own, so nobody's counts"
     cut, own = findings.cut, findings.score(position)

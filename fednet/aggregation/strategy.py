@@ -52,6 +52,7 @@ class Verdict:
     norm: float
     weight: float  # share of the step, 0 to 1
     cosine: float | None  # to the mean of the selected
+    kept: float | None = None  # the share of its norm that clipping left it, 0 to 1; None: nothing clips
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +81,15 @@ def aggregate(
     trust: Trust | None = None,
     team: Team = ALONE,
     quarantined: Mapping[WorkerName, str] = NOBODY,
+    resent: Mapping[WorkerName, str] = NOBODY,
 ) -> Outcome:
     """Combine a round's updates (`rows`  # n parameter deltas; `buffers`: each worker's BatchNorm statistics).
 
     The result does not depend on the order of the arguments: everything is arranged by worker name first. Updates of
-    the `quarantined` are left out for the reason given; where too few are left then, f is lowered for them. Of a `team`
-    every process calls this with the same updates, and gets the same. Raises `AggregationError` when more than f
-    updates are faulty, or too few are left for the recipe.
+    the `quarantined` are left out for the reason given; where too few are left then, f is lowered for them. What was
+    `resent` is faulty, and so are copies that a screen finds, but for one of them. Of a `team` every process calls this
+    with the same updates, and gets the same. Raises `AggregationError` when more than f updates are faulty (copies of
+    this round aside: counted once they have lost their force), or too few are left for the recipe.
     """
     order = sorted(range(len(updates)), key=lambda index: updates[index].worker)
     updates = [updates[index] for index in order]
@@ -94,19 +97,24 @@ def aggregate(
     rows = ChosenRows(rows, order)
     found = survey(rows if trust is None else StackedRows(rows, TensorRows(trust.update[None])), device, team=team)
     norms = found.norms[: len(updates)]
-    complaints = faults(norms, [update.samples for update in updates], buffers)
+    complaints = faults(norms, [update.samples for update in updates], buffers, each_alone=recipe.is_private)
+    complaints = [complaint or resent.get(update.worker) for update, complaint in zip(updates, complaints, strict=True)]
     byzantine = _remaining_byzantine(updates, complaints, byzantine)
     complaints = [
         complaint or quarantined.get(update.worker) for update, complaint in zip(updates, complaints, strict=True)
     ]
     sound = [index for index, complaint in enumerate(complaints) if complaint is None]
-    byzantine = recipe.tolerated(len(sound), most=byzantine, least=max(0, byzantine - len(quarantined)))
-    shortfall = recipe.shortfall(len(sound), byzantine)
-    if shortfall is not None:
-        raise AggregationError(f"{shortfall} sound ones left")
+    _tolerable(recipe, len(sound), byzantine, quarantined)  # before any distance
+    geometry, root = _geometry(found, sound, has_root=trust is not None)
+    screened = recipe.screened(geometry, [updates[index].worker for index in sound], byzantine)
+    remarks = {updates[sound[place]].worker: text for place, text in screened.remarks.items()}
+    for place, complaint in screened.rejected.items():
+        complaints[sound[place]] = complaint
+    places = [place for place in range(len(sound)) if place not in screened.rejected]
+    sound, geometry, root = [sound[place] for place in places], geometry.only(places), root and root.only(places)
+    byzantine = _tolerable(recipe, len(sound), max(0, byzantine - len(screened.rejected)), quarantined)
     work = _Work(ChosenRows(rows, sound), [buffers[index] for index in sound], byzantine, device, team)
     claims = torch.tensor([float(updates[index].samples) for index in sound], dtype=torch.float64)
-    geometry, root = _geometry(found, sound, has_root=trust is not None)
     plan = recipe.plan(
         geometry,
         Context(
@@ -118,35 +126,47 @@ def aggregate(
             slopes=None if trust is None else lambda plan: work.slopes(plan, trust),
         ),
     )
-    findings = Findings(geometry, norms[sound], plan, selected=selected_by(plan), shares=shares_of(plan))
+    findings = Findings(
+        geometry,
+        norms[sound],
+        plan,
+        selected=selected_by(plan),
+        shares=shares_of(plan, unshrunk=recipe.is_private),
+        tells_of_others=not recipe.is_private,
+    )
     scored = tuple(updates[index].worker for index in sound)
     return Outcome(
         step=work.step(plan),
         buffers=work.statistics(plan),
-        verdicts=_verdicts(updates, norms, complaints, sound, findings),
+        verdicts=_verdicts(updates, norms, complaints, sound, findings, remarks),
         distances=geometry.squared_distances(),
         scored=scored,
         byzantine_effective=byzantine,
         cut=findings.cut,
-        note="; ".join(filter(None, [plan.note, twins(findings, scored, byzantine)])),
+        note="; ".join(filter(None, [screened.note, plan.note, twins(findings, scored, byzantine)])),
     )
 
 
-def shares_of(plan: Plan) -> torch.Tensor:
+def shares_of(plan: Plan, *, unshrunk: bool = False) -> torch.Tensor:
     """Return how much of the step is each update's  # (n,) float64, summing to 1 where anything counts at all.
 
-    Of a coordinate-wise rule the share that each update has in the values the rule looks at.
+    Of a coordinate-wise rule the share that each update has in the values the rule looks at. `unshrunk`: as if nothing
+    had been clipped.
     """
-    weights = plan.weights.clamp(min=0.0).sum(dim=0)
+    weights = plan.unshrunk if unshrunk and plan.unshrunk is not None else plan.weights
+    weights = weights.clamp(min=0.0).sum(dim=0)
     total = float(weights.sum())
     return weights / total if total > 0 else weights
 
 
 def selected_by(plan: Plan) -> list[int]:
-    """Return which updates count: those the rule takes whole, or those with more than a tenth of an even share."""
+    """Return which updates count: those the rule takes whole, or those with more than a tenth of an even share.
+
+    One that was clipped hard counts as much as the others: its share is what it had before.
+    """
     if plan.selected is not None:
         return sorted(plan.selected)
-    shares = shares_of(plan)
+    shares = shares_of(plan, unshrunk=True)
     return [index for index, share in enumerate(shares.tolist()) if share > COUNTED_SHARE / len(shares)]
 
 
@@ -197,6 +217,15 @@ def _geometry(found: Survey, sound: Sequence[int], *, has_root: bool) -> tuple[G
     return whole.only(range(len(sound))), root
 
 
+def _tolerable(recipe: Recipe, count: int, byzantine: int, quarantined: Mapping[WorkerName, str]) -> int:
+    """Return the f that so many sound updates are enough for, lower than asked for the quarantined alone."""
+    byzantine = recipe.tolerated(count, most=byzantine, least=max(0, byzantine - len(quarantined)))
+    shortfall = recipe.shortfall(count, byzantine)
+    if shortfall is not None:
+        raise AggregationError(f"{shortfall} sound ones left")
+    return byzantine
+
+
 def _remaining_byzantine(updates: Sequence[UpdateFacts], complaints: Sequence[str | None], byzantine: int) -> int:
     faulty = [update.worker for update, complaint in zip(updates, complaints, strict=True) if complaint is not None]
     if byzantine and len(faulty) > byzantine:
@@ -213,6 +242,7 @@ def _verdicts(
     complaints: Sequence[str | None],
     sound: Sequence[int],
     findings: Findings,
+    remarks: Mapping[WorkerName, str],
 ) -> tuple[Verdict, ...]:
     place = {index: position for position, index in enumerate(sound)}
     verdicts = []
@@ -225,14 +255,16 @@ def _verdicts(
             continue
         position = place[index]
         is_selected = position in findings.selected
+        reason = "selected" if is_selected else rejection(position, findings)
         verdicts.append(
             replace(
                 bare,
                 selected=is_selected,
-                reason="selected" if is_selected else rejection(position, findings),
+                reason="; ".join(filter(None, [reason, remarks.get(update.worker)])),
                 score=findings.score(position),
                 weight=float(findings.shares[position]),
-                cosine=findings.cosine(position),
+                cosine=findings.cosine(position) if findings.tells_of_others else None,
+                kept=None if findings.plan.kept is None else float(findings.plan.kept[position]),
             )
         )
     return tuple(verdicts)

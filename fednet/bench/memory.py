@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Self
 
 import torch
 
+from fednet import memory
 from fednet.transport.capacity import give_back_memory
 
 _SAMPLE_S = 0.001  # of the resident peak: a short one may fall between
@@ -19,10 +19,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 def available_bytes() -> int:
     """Return how much memory this machine can still give."""
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable:")))
-    return _PAGE_BYTES * os.sysconf("SC_PHYS_PAGES")
+    return memory.available_bytes() or _PAGE_BYTES * os.sysconf("SC_PHYS_PAGES")
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
@@ -74,7 +71,7 @@ def _resident_peak(work: Callable[[], object]) -> int:
 
 
 def _resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
+    return memory.resident_bytes() or 0
 
 
 def anonymous_bytes() -> int:

@@ -24,6 +24,7 @@ from fednet.commands.options import (
     training_options,
     training_settings,
 )
+from fednet.commands.privacy_options import privacy_options, privacy_settings, require_private
 from fednet.errors import BadInput
 
 _PHANTOMS = 320  # to train on where there is no data set: the same for every setting
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from data.cache import CachePlace
     from fednet.bench.learning import Learned, Line, Setting
-    from fednet.config import RunSettings
+    from fednet.config import PrivacySettings, RunSettings
     from fednet.simulate.federation import World
 
 
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 @click.option("--image-size", type=int, default=96, show_default=True, help="Pixels, square.")
 @training_options
 @learning_options
+@privacy_options
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of results; the same one resumes.")
 @device_option
 @precision_option
@@ -107,6 +109,8 @@ def bench_learning(
         training=training_settings(learning),
         **learning_settings(learning),
     )
+    privacy = privacy_settings(learning)
+    require_private(privacy, compiles=False, mixes=mixes)
     if recipe_named(settings.aggregator, settings.pre).rule.needs_root:
         raise BadInput(f"--aggregator {aggregator}", found="a rule that needs a root of trust", todo="see `simulate`")
     if attack:
@@ -119,10 +123,12 @@ def bench_learning(
     described = settings.to_dict() | {
         "dataset": source.resolve().name if source else "phantoms",
         "test_from": test_from,
-        "mixed_precision": Compute(where, mixes=mixes).precision is not torch.float32,
+        "mixed_precision": privacy is None and Compute(where, mixes=mixes).precision is not torch.float32,
     }
+    if privacy is not None:  # a folder of results from before there was any goes on
+        described["privacy"] = asdict(privacy)
     results = LearnedFolder(out, described)
-    bench = _Bench(out, source, settings, test_from, where, mixes, cache_place(cache, no_cache=no_cache))
+    bench = _Bench(out, source, settings, test_from, where, mixes, cache_place(cache, no_cache=no_cache), privacy)
     for number in range(seeds):
         for setting in wanted:
             if results.find(setting, number) is None:
@@ -162,9 +168,11 @@ class _Bench:
         device: torch.device,
         mixes: bool | None,
         cache: CachePlace,
+        privacy: PrivacySettings | None,
     ) -> None:
         self._folder, self._dataset, self._settings = folder, dataset, settings
         self._test_from, self._device, self._mixes, self._cache = test_from, device, mixes, cache
+        self._privacy = privacy
 
     def learned(self, setting: Setting, number: int) -> Learned:
         from data.classes import CLASSES
@@ -223,7 +231,15 @@ class _Bench:
             test_from="published" if self._dataset is None else self._test_from,
         )
         make_split(folder, self._dataset, split, image_size=settings.image_size, phantoms=_PHANTOMS)
-        return world_from(folder, settings, device=self._device, has_root=False, mixes=self._mixes, cache=self._cache)
+        return world_from(
+            folder,
+            settings,
+            device=self._device,
+            has_root=False,
+            mixes=self._mixes,
+            cache=self._cache,
+            privacy=self._privacy,
+        )
 
 
 def _numbers(text: str, *, most: int) -> list[int]:
@@ -238,7 +254,10 @@ def _print(lines: list[Line], described: dict[str, Any]) -> None:
     from rich.table import Table
 
     epochs = described["rounds"] * described["training"]["local_epochs"]
-    table = Table(title=f"{described['model']} at {described['image_size']} px from scratch, {epochs} epochs each")
+    title = f"{described['model']} at {described['image_size']} px from scratch, {epochs:g} epochs each"
+    if "privacy" in described:
+        title += f", epsilon {described['privacy']['epsilon']:g} of each site's scans"
+    table = Table(title=title)
     for name in ("", "accuracy", "each seed", "macro F1", "behind centralised (95 %)", "honest left out"):
         table.add_column(name, justify="right" if name else "left")
     for each in lines:

@@ -9,29 +9,43 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fednet.commands.certs_changes import renew, rotate, trust
+from fednet.commands.certs_revoke import revoke
 from fednet.commands.options import certs_option, json_option
+from fednet.commands.passphrases import asked_passphrase, authority_passphrase, passphrase_file_option
 from fednet.config import DEFAULT_HOST, DEFAULT_PORT, worker_name
-from fednet.errors import CredentialError
+from fednet.errors import BadInput, CredentialError
 
 if TYPE_CHECKING:
     from cryptography import x509
 
     from fednet.security.identity import PeerIdentity
+    from fednet.security.tokens import CertificateRow, TokenRow
 
 
 @click.group("certs")
 def command() -> None:
-    """Make the certificate authority, give tokens to hospitals, list what was issued."""
+    """Make the certificate authority, give tokens to hospitals, list and revoke what was issued."""
+
+
+for _change in (renew, revoke, rotate, trust):
+    command.add_command(_change)
 
 
 @command.command("init")
 @certs_option
-def init(certs: Path) -> None:
-    """Make the authority in advance (`coordinator start` does it by itself)."""
+@passphrase_file_option
+@click.option("--passphrase", "asks", is_flag=True, help="Ask for a passphrase to encrypt the authority's key with.")
+def init(certs: Path, passphrase_file: Path | None, asks: bool) -> None:
+    """Make the authority in advance (`coordinator start` does it by itself); a passphrase encrypts its key."""
     from fednet.security.authority import create_authority
 
-    create_authority(certs, now=datetime.now(UTC))
-    click.echo(f"Authority made in {certs / 'authority'}. Keep ca.key there secret, and keep a copy of it offline.")
+    if asks and passphrase_file is not None:
+        raise BadInput("--passphrase", found="--passphrase-file as well", todo="give one of them")
+    passphrase = asked_passphrase() if asks else authority_passphrase(passphrase_file)
+    create_authority(certs, now=datetime.now(UTC), passphrase=passphrase)
+    kept = "Keep ca.key there secret" if passphrase is None else "Its ca.key is encrypted: keep the passphrase apart"
+    click.echo(f"Authority made in {certs / 'authority'}. {kept}, and keep a copy of it offline.")
 
 
 @command.command("token")
@@ -40,15 +54,27 @@ def init(certs: Path) -> None:
 @click.option("--hours", type=click.FloatRange(0.01, 24 * 365), default=24.0, show_default=True, help="How long valid.")
 @click.option("--host", default=None, help="The coordinator's name or address, as this hospital reaches it.")
 @click.option("--port", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True, help="Its port.")
-def token(name: str, certs: Path, hours: float, host: str | None, port: int) -> None:
+@click.option(
+    "--role",
+    type=click.Choice(["worker", "observer"]),
+    default="worker",
+    show_default=True,
+    help="observer: may connect to measure the way (doctor), and take part in nothing.",
+)
+@passphrase_file_option
+def token(
+    name: str, certs: Path, hours: float, host: str | None, port: int, role: str, passphrase_file: Path | None
+) -> None:
     """Print a join token for the hospital NAME (such as client1): good once, for 24 hours."""
     from fednet.security.authority import LOCAL_HOSTS, open_authority
+    from fednet.security.identity import Role
     from fednet.security.tokens import JoinToken, TokenLedger
 
     checked = worker_name(name)
-    authority = open_authority(certs)
+    authority = open_authority(certs, passphrase=authority_passphrase(passphrase_file))
     where = host or next(iter(_public_hosts(certs)), DEFAULT_HOST)
-    secret = TokenLedger(certs).issue(checked, lifetime=timedelta(hours=hours), now=datetime.now(UTC))
+    lifetime = timedelta(hours=hours)
+    secret = TokenLedger(certs).issue(checked, lifetime=lifetime, now=datetime.now(UTC), role=Role(role))
     click.echo(JoinToken(authority.certificate_der, where, port, checked, secret).encode())
     click.echo(f"Send it to {name} by a private channel. There: cli.py worker join --data DIR --token TOKEN", err=True)
     click.echo(f"It leads to {where}:{port} (--host, --port) and is good once, for {hours:g} hours.", err=True)
@@ -61,7 +87,7 @@ def token(name: str, certs: Path, hours: float, host: str | None, port: int) -> 
 @certs_option
 @json_option
 def list_issued(certs: Path, as_json: bool) -> None:
-    """List tokens and certificates."""
+    """List tokens and certificates, and which of them are good: open or valid."""
     from fednet.security.authority import has_authority
     from fednet.security.tokens import TokenLedger
 
@@ -72,13 +98,21 @@ def list_issued(certs: Path, as_json: bool) -> None:
     tokens = [
         {
             "name": row.name,
+            "role": row.role.value,
             "expires": row.expires.isoformat(timespec="seconds"),
-            "state": "used" if row.redeemed else "expired" if row.expires <= now else "open",
+            "state": "used" if row.redeemed else _state(row, now, good="open"),
+            "reason": row.revoked,
         }
         for row in ledger.tokens()
     ]
     certificates = [
-        {"name": row.name, "expires": row.expires.isoformat(timespec="seconds"), "fingerprint": row.fingerprint}
+        {
+            "name": row.name,
+            "expires": row.expires.isoformat(timespec="seconds"),
+            "fingerprint": row.fingerprint,
+            "state": _state(row, now, good="valid"),
+            "reason": row.revoked,
+        }
         for row in ledger.certificates()
     ]
     if as_json:
@@ -87,7 +121,11 @@ def list_issued(certs: Path, as_json: bool) -> None:
     for title, rows in (("Tokens", tokens), ("Certificates", certificates)):
         click.echo(f"{title}: {len(rows)}")
         for row in rows:
-            click.echo("  " + "  ".join(str(value) for value in row.values()))
+            click.echo("  " + "  ".join(value for value in row.values() if value))
+
+
+def _state(row: TokenRow | CertificateRow, now: datetime, *, good: str) -> str:
+    return "revoked" if row.revoked else "expired" if row.expires <= now else good
 
 
 @command.command("show")

@@ -18,6 +18,8 @@ from fednet.commands.options import (
     cache_options,
     cache_place,
     certs_option,
+    client_privacy_options,
+    client_privacy_settings,
     compress_option,
     device_option,
     json_option,
@@ -33,6 +35,7 @@ from fednet.commands.options import (
     watch_options,
     weights_option,
 )
+from fednet.commands.passphrases import authority_passphrase, passphrase_file_option
 from fednet.config import DEFAULT_HOST, DEFAULT_PORT, RunSettings, automatic_byzantine, automatic_quorum
 from fednet.errors import BadInput
 from fednet.protocol import limits
@@ -74,6 +77,7 @@ def command() -> None:
 @model_options
 @training_options
 @learning_options
+@client_privacy_options
 @watch_options
 @pretrained_option
 @weights_option
@@ -81,6 +85,7 @@ def command() -> None:
 @device_option
 @computing_options
 @certs_option
+@passphrase_file_option
 @max_bad_files_option
 @cache_options
 @click.option(
@@ -135,6 +140,7 @@ def start(
     seed: int,
     device: str,
     certs: Path,
+    passphrase_file: Path | None,
     max_bad_files: float,
     cache: Path | None,
     no_cache: bool,
@@ -154,6 +160,7 @@ def start(
 ) -> None:
     """Wait for the workers, train for all rounds, and leave final.pth, best.pth and history.json in the run folder."""
     from data.classes import CLASSES
+    from fednet.aggregation.private import private_recipe
     from fednet.aggregation.rules.registry import recipe_named
     from fednet.commands.serving import ServingOptions, serve_run
     from fednet.compression.forms import form_named
@@ -166,12 +173,16 @@ def start(
     place = cache_place(cache, no_cache=no_cache)
     if run_dir is None and (resume or resume_if_any):
         raise BadInput("--resume", found="no --run-dir", expected="the folder of the run to continue")
+    passphrase = authority_passphrase(passphrase_file)
     begun = settings_in(run_dir) if run_dir is not None else None
     if begun is not None and run_dir is not None and not resume:
         resume = resume_if_any or _offers_to_resume(run_dir)
-    if aggregator == "auto":
+    privacy = client_privacy_settings(learning)
+    if aggregator == "auto" and privacy.is_on:
+        aggregator = "fedavg"  # what can be noised least
+    elif aggregator == "auto":
         aggregator, pre = (begun.aggregator, begun.pre) if resume and begun else automatic_recipe(data, pre)
-    recipe = recipe_named(aggregator, pre)
+    recipe = private_recipe(recipe_named(aggregator, pre), privacy, workers=workers)
     form_named(compress, option="--compress")
     form_named(compress_model, option="--compress-model", may_round=False)
     tolerated = _byzantine(byzantine, workers=workers, recipe=recipe)
@@ -196,6 +207,7 @@ def start(
         **learning_settings(learning),
         guard=guard,
         early_stop=early_stop,
+        client_privacy=privacy,
     )
     if run_dir is None:
         run_dir = _unfinished_like(settings, Path("runs"))
@@ -219,6 +231,7 @@ def start(
         resume=resume,
         needs_root=recipe.rule.needs_root,
         retention=Retention(checkpoints=keep_checkpoints, updates=keep_updates),
+        passphrase=passphrase,
     )
     console = LogReporter() if log_format == "json" else RunConsole(to_stderr=as_json)
     try:

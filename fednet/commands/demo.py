@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fednet.commands.options import json_option
+from fednet.commands.options import client_privacy_options, client_privacy_settings, json_option
+from fednet.config import ClientPrivacySettings
 from fednet.errors import BadInput
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="With --dataset: which test set.",
 )
-@click.option("--model", default="small-cnn", show_default=True, help="small-cnn or resnet18.")
+@click.option("--model", default="small-cnn", show_default=True, help="small-cnn, resnet18 or resnet18-gn.")
 @click.option("--image-size", type=int, default=64, show_default=True, help="Pixels, square.")
 @click.option("--local-epochs", type=int, default=2, show_default=True, help="Epochs at a worker, each round.")
 @click.option("--batch-size", type=int, default=16, show_default=True, help="Images a step.")
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 @click.option(
     "--compare/--no-compare", default=True, help="Also run plain averaging under the same attack (default: yes)."
 )
+@client_privacy_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides everything random.")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Where everything goes (default: runs/demo-TIME).")
 @json_option
@@ -68,6 +71,7 @@ def command(
     seed: int,
     run_dir: Path | None,
     as_json: bool,
+    **privacy: Any,
 ) -> None:
     """Show the whole system on this machine; with an attack, also what plain averaging would have got."""
     from fednet.commands.processes import run_federation
@@ -75,6 +79,8 @@ def command(
 
     if attack != "none":
         tamper_named(attack, seed=0)  # a wrong name is said before anything is written
+    private = client_privacy_settings(privacy)
+    _check_privacy(private, model=model, aggregator=aggregator, workers=workers)
     began = time.monotonic()
     folder = run_dir or Path("runs") / datetime.now(UTC).strftime("demo-%Y%m%d-%H%M%S")
     if folder.exists() and any(folder.iterdir()):
@@ -96,7 +102,7 @@ def command(
             data=data,
             certs=folder / "certs",
             workers=workers,
-            coordinator_options=[*map(str, options), "--aggregator", rule],
+            coordinator_options=[*map(str, options), "--aggregator", rule, *_privacy_options(private)],
             worker_options=malicious,
             shows_coordinator=not as_json,
         )
@@ -106,6 +112,22 @@ def command(
         click.echo(json.dumps(summary))
     else:
         _print(summary, malicious=f"client{workers}" if malicious else None)
+
+
+def _check_privacy(asked: ClientPrivacySettings, *, model: str, aggregator: str, workers: int) -> None:
+    """Raise `BadInput`, before anything is written, where rule or model do not go with client-level privacy."""
+    from fednet.aggregation.private import private_recipe, require_no_buffers
+    from fednet.aggregation.rules.registry import recipe_named
+    from fednet.commands import wiring
+
+    private_recipe(recipe_named(aggregator), asked, workers=workers)
+    if asked.is_on:
+        network = wiring.new_model(model, seed=0, pretrained="no", weights=None, notice=lambda text: None)
+        require_no_buffers(wiring.manifest_for(network), model=model)
+
+
+def _privacy_options(asked: ClientPrivacySettings) -> list[str]:
+    return [text for name, value in asdict(asked).items() for text in (f"--client-dp-{name}", str(value))]
 
 
 def _make_data(dataset: Path | None, data: Path, *, workers: int, seed: int, size: int, test_from: str) -> None:

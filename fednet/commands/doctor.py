@@ -19,7 +19,7 @@ import click
 
 from fednet.commands.options import certs_option, json_option
 from fednet.config import WorkerName
-from fednet.errors import ConnectionLost, FednetError
+from fednet.errors import ConnectionLost, FednetError, Refused
 
 if TYPE_CHECKING:
     from fednet.commands.worker import Door
@@ -55,19 +55,29 @@ class Finding:
     "--id", "worker_id", help="This worker's number or name (default: the number in --data, or the only one)."
 )
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of scans to look at, one folder per class.")
+@click.option("--token", help="Join token, an observer's for one: enrol with it first.")
 @certs_option
 @json_option
 def command(
-    address: str | None, proxy: str | None, worker_id: str | None, data: Path | None, certs: Path, as_json: bool
+    address: str | None,
+    proxy: str | None,
+    worker_id: str | None,
+    data: Path | None,
+    token: str | None,
+    certs: Path,
+    as_json: bool,
 ) -> None:
     """Look at name, port, proxy, TLS, certificates, clock, rate, data, disk and GPU; exit 1 if something is wrong."""
     from fednet.commands.worker import Door, address_of, proxy_for
+    from fednet.security.tokens import decode_token
 
-    host, port = address_of(address, None)
-    name = _whose(certs, worker_id, data)
+    given = decode_token(token) if token else None
+    host, port = address_of(address, given)
+    name = given.name if given else _whose(certs, worker_id, data)
     way = proxy_for(host, port, proxy)
+    door = Door(certs, name, host, port, given, proxy=way) if name else None
     findings: list[Finding] = []
-    for finding in _looked_at(Door(certs, name, host, port, None, proxy=way) if name else None, host, port, way, data):
+    for finding in _looked_at(door, host, port, way, data, enrols=given is not None):
         findings.append(finding)
         if not as_json:
             click.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.about:<12} {finding.found}{_advice(finding)}")
@@ -91,11 +101,15 @@ def _whose(certs: Path, worker_id: str | None, data: Path | None) -> WorkerName 
     return WorkerName(joined[0]) if len(joined) == 1 else None
 
 
-def _looked_at(door: Door | None, host: str, port: int, proxy: Proxy | None, data: Path | None) -> Iterator[Finding]:
+def _looked_at(
+    door: Door | None, host: str, port: int, proxy: Proxy | None, data: Path | None, *, enrols: bool
+) -> Iterator[Finding]:
     reachable = False
     for finding in _network(host, port, proxy):
         reachable = finding.ok
         yield finding
+    if reachable and door is not None and enrols:
+        yield asyncio.run(_enrolment(door))
     yield from _certificate(door)
     if reachable and door is not None and door.credentials.certificate_path.exists():
         yield from asyncio.run(_measured(door))
@@ -132,6 +146,18 @@ def _network(host: str, port: int, proxy: Proxy | None) -> Iterator[Finding]:
     with connection:
         own = connection.getsockname()[0]
     yield Finding("port", True, f"{host}:{port} open, {1000 * (time.perf_counter() - began):.0f} ms, from {own}")
+
+
+async def _enrolment(door: Door) -> Finding:
+    import ssl
+
+    try:
+        await door.enrol_if_needed()
+    except ssl.SSLError as exc:
+        return Finding("enrolment", False, str(door.explain(exc)))
+    except FednetError as exc:
+        return Finding("enrolment", False, str(exc))
+    return Finding("enrolment", True, f"as {door.credentials.name}")
 
 
 def _certificate(door: Door | None) -> Iterator[Finding]:
@@ -175,6 +201,8 @@ async def _measured(door: Door) -> list[Finding]:
         for about, look in (("TLS", _tls), ("clock", _clock), ("rate", _rate)):
             trouble = about
             findings += await look(link)
+    except Refused as exc:
+        findings.append(Finding("admission", False, str(exc)))
     except (FednetError, TimeoutError) as exc:
         cause = exc.__cause__
         if isinstance(cause, ssl.SSLError):  # TLS 1.3: a refused certificate shows only now
@@ -247,6 +275,8 @@ async def _answer(link: Link) -> Probed:
     async with asyncio.timeout(_ANSWER_WITHIN_S):
         found = await link.receive()
     if isinstance(found, Goodbye):
+        if found.code == "revoked":
+            raise Refused(found.code, found.reason)
         raise ConnectionLost(f"{found.reason} ({found.code})")
     assert isinstance(found, Probed)
     return found

@@ -25,15 +25,17 @@ def leave_card(
     history: Sequence[Mapping[str, Any]],
     folders: Sequence[Path],
     counts: Sequence[Mapping[str, int]],
+    privacy: Mapping[str, float] | None = None,
 ) -> Path:
     """Calibrate the model in `path` by validation, put its card beside it and return that. Raises `StorageError`.
 
-    `history`: what was found after each round; `counts`: scans by class that were trained on, of each folder.
+    `history`: what was found after each round; `counts`: scans by class that were trained on, of each folder;
+    `privacy`: `epsilon` and `delta` that was spent of them, where differential privacy was kept.
     """
     saved = checkpoint.load(path)
     facts, model = saved.facts, pack(saved.state, manifest)
     found = judge.examine(model)
-    checkpoint.save(path, saved.state, replace(facts, extra=found.extra))
+    checkpoint.save(path, saved.state, replace(facts, extra={**facts.extra, **found.extra}))
     described = ModelFacts(
         file=path.name,
         kind="the best by validation",
@@ -49,6 +51,7 @@ def leave_card(
         settings=local_settings(settings),
         split=judge.split_record(),
         sites=dict(zip(_names(folders), counts, strict=True)),
+        spent={name: privacy for name in _names(folders) if privacy},
     )
     return write_card(path, model_card(described, origin, history, found))
 

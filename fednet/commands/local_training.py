@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -13,6 +13,9 @@ from fednet.errors import BadInput
 from fednet.worker.compute import Compute
 from fednet.worker.objective import require_trainable
 from fednet.worker.training import TrainingData, TrainingResult, train
+
+if TYPE_CHECKING:
+    from fednet.worker.privacy import SitePrivacy
 
 _GENTLER = 0.1  # of the learning rate: a global model is near a good one, and is not to be trained anew
 
@@ -25,15 +28,25 @@ def local_settings(settings: RunSettings) -> dict[str, Any]:
 
 
 def train_alone(
-    model: nn.Module, data: TrainingData, settings: RunSettings, *, compute: Compute
+    model: nn.Module,
+    data: TrainingData,
+    settings: RunSettings,
+    *,
+    compute: Compute,
+    privacy: SitePrivacy | None = None,
 ) -> Iterator[tuple[int, TrainingResult]]:
     """Train `model` in place for a run's rounds on its schedule; yield (round from 1, result) after each.
 
-    `model` is on the device of `compute`, and may be judged between rounds. Raises as `train`.
+    `model` is on the device of `compute`, and may be judged between rounds. `privacy`, of the same data, trains in
+    place of plain training. Raises as `train`, or as that.
     """
     for number in range(1, settings.rounds + 1):
-        seed = derived_seed(settings.seed, "local", number)
-        yield number, train(model, data, settings.training_in(number), seed=seed, compute=compute)
+        training = settings.training_in(number)
+        if privacy is not None:
+            yield number, privacy.train(model, training, round_number=number, compute=compute)
+        else:
+            seed = derived_seed(settings.seed, "local", number)
+            yield number, train(model, data, training, seed=seed, compute=compute)
 
 
 def tuning_settings(

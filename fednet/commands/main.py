@@ -14,7 +14,7 @@ from fednet.errors import FednetError
 
 # name -> (module, one line for --help). The line stands here so that --help imports no command.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "certs": ("fednet.commands.certs", "The certificate authority: init, token, list."),
+    "certs": ("fednet.commands.certs", "The certificate authority: init, token, list, revoke, renew, rotate, trust."),
     "coordinator": ("fednet.commands.coordinator", "Serve rounds: start, status."),
     "demo": ("fednet.commands.demo", "The whole system on this machine in under two minutes."),
     "doctor": ("fednet.commands.doctor", "What stands between this hospital and its coordinator."),
@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "fednet.commands.train_local",
         "Train without federation, by the same code: the baseline.",
     ),
-    "worker": ("fednet.commands.worker", "Take part as a hospital: join."),
+    "worker": ("fednet.commands.worker", "Take part as a hospital: join, consent, inspect."),
 }
 
 

@@ -15,6 +15,7 @@ from fednet.config import (
     BATCH_NORMS,
     SCHEDULES,
     SERVER_OPTIMIZERS,
+    ClientPrivacySettings,
     RunSettings,
     ServerSettings,
     TrainingSettings,
@@ -69,7 +70,9 @@ compress_option = click.option(
     help="How updates travel: none, zstd (lossless), bf16, fp16, int8 (with error feedback), or bf16+zstd ...",
 )
 pre_option = click.option(
-    "--pre", multiple=True, help="Before the rule: nnm, bucketing, norm-clipping or arc; repeatable, in order."
+    "--pre",
+    multiple=True,
+    help="Before the rule: similarity, nnm, bucketing, norm-clipping or arc; repeatable, in order.",
 )
 
 _LOCAL = TrainingSettings()
@@ -85,8 +88,16 @@ def _number(name: str, default: float, text: str) -> Callable[[F], F]:
     return click.option(name, type=type(default), default=default, show_default=True, help=text)
 
 
+local_epochs_option = click.option(
+    "--local-epochs",
+    type=float,
+    default=_LOCAL.local_epochs,
+    show_default=True,
+    callback=lambda context, option, value: int(value) if value.is_integer() else value,
+    help="Epochs at a worker, each round; 0.25: a quarter of its batches.",
+)
 _TRAINING = (
-    _number("--local-epochs", _LOCAL.local_epochs, "Epochs at a worker, each round."),
+    local_epochs_option,
     _number("--batch-size", _LOCAL.batch_size, "Images a step."),
     _number("--lr", _LOCAL.learning_rate, "Learning rate of SGD."),
     _number("--momentum", _LOCAL.momentum, "Momentum of SGD (Nesterov)."),
@@ -111,6 +122,13 @@ _LEARNING = (
     _number("--server-beta2", _SERVER.beta_2, "Adam's beta 2."),
     _number("--server-tau", _SERVER.tau, "Adam's adaptivity: added to the root of the second moment."),
     _choice("--batch-norm", BATCH_NORMS, _RUN["batch_norm"], "What becomes of BatchNorm."),
+)
+_PRIVACY = ClientPrivacySettings()
+_CLIENT_PRIVACY = (
+    _number("--client-dp-clip", _PRIVACY.clip, "Client-level privacy: the largest norm of an update; 0: none."),
+    _number("--client-dp-noise", _PRIVACY.noise, "Its noise, in clips over --workers (Krum: in twice the clip)."),
+    _number("--client-dp-delta", _PRIVACY.delta, "The delta at which its epsilon is told."),
+    _number("--client-dp-epsilon", _PRIVACY.epsilon, "End the run before it spends more than this; 0: any."),
 )
 _WATCH = (
     _number("--guard", _RUN["guard"], "Largest fall of validation accuracy that is taken as a step; 0: any."),
@@ -192,6 +210,17 @@ def learning_options(function: F) -> F:
 def watch_options(function: F) -> F:
     """Add what validation decides of the rounds' course."""
     return _with(function, _WATCH)
+
+
+def client_privacy_options(function: F) -> F:
+    """Add what the coordinator does for the privacy of each hospital's whole update."""
+    return _with(function, _CLIENT_PRIVACY)
+
+
+def client_privacy_settings(given: dict[str, Any]) -> ClientPrivacySettings:
+    """Take `client_privacy_options` out of `given` and return the settings; raises `BadInput` naming one."""
+    names = ("clip", "noise", "delta", "epsilon")
+    return ClientPrivacySettings(**{name: given.pop(f"client_dp_{name}") for name in names})
 
 
 def training_settings(given: dict[str, Any]) -> TrainingSettings:

@@ -75,7 +75,7 @@ def worker_arguments(
 ) -> list[str]:
     """Return what follows `cli.py` to be a worker of a coordinator here; `data` holds client1_data ..."""
     join = ["worker", "join", "--data", str(data / f"client{number}_data"), "--id", str(number)]
-    join += ["--coordinator", f"127.0.0.1:{port}", "--save", str(save), "--certs", str(certs)]
+    join += ["--coordinator", f"127.0.0.1:{port}", "--save", str(save), "--certs", str(certs), "--consent", "none"]
     return [*join, *options]
 
 

@@ -28,10 +28,13 @@ _UPDATE_FIELDS = (
     "score",
     "norm",
     "cosine",
+    "kept",
     "quarantined",
     "samples",
     "train_s",
     "loss",
+    "epsilon",
+    "delta",
     "sha256",
 )
 
@@ -148,7 +151,7 @@ def _summary(found: RunHistory) -> dict[str, Any]:
 
 
 def _print_run(found: RunHistory) -> None:
-    from fednet.reporting.console import rejections
+    from fednet.reporting.console import declines, privacy_line, rejections
     from fednet.storage.history import Standing
 
     settings = found.settings
@@ -157,7 +160,7 @@ def _print_run(found: RunHistory) -> None:
         f"{settings.model} at {settings.image_size} px, {settings.workers} workers, {settings.recipe_name} "
         f"(f = {settings.byzantine}), seed {settings.seed}; {found.standing.value} after "
         f"{len(found.rounds)} of {settings.rounds} rounds"
-        + (f" ({found.ending})" if found.standing is Standing.STOPPED else "")
+        + (f" ({found.ending})" if found.standing is Standing.STOPPED or _ended_early(found) else "")
     )
     _print_table(
         ("round", "accuracy", "macro F1", "loss", "counted", "seconds"),
@@ -172,9 +175,17 @@ def _print_run(found: RunHistory) -> None:
         ],
     )
     for document in found.rounds:
-        for line in rejections(document):
+        for line in (*rejections(document), *declines(document)):
             click.echo(f"round {document['round']}: {line}")
+    if found.rounds and (spent := privacy_line(found.rounds[-1])) is not None:
+        click.echo(spent)
     _print_sites(found)
+
+
+def _ended_early(found: RunHistory) -> bool:
+    from fednet.storage.history import Standing
+
+    return found.standing is Standing.FINISHED and len(found.rounds) < found.settings.rounds
 
 
 def _print_sites(found: RunHistory) -> None:
@@ -219,7 +230,7 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _print_round(found: RunHistory, document: dict[str, Any]) -> None:
-    from fednet.reporting.console import sites_line
+    from fednet.reporting.console import privacy_line, sites_line
 
     aggregation = document.get("aggregation", {})
     click.echo(f"round {document['round']} of {found.folder.name}, {found.settings.recipe_name}, f = {_f(document)}")
@@ -231,7 +242,9 @@ def _print_round(found: RunHistory, document: dict[str, Any]) -> None:
         facts = [f"{name} {entry[name]:.4g}" for name in ("score", "norm") if entry[name] is not None]
         if entry.get("cosine") is not None:
             facts.append(f"cosine to the mean of those that count {entry['cosine']:.2f}")
-        facts += [f"{entry['samples']} scans", f"trained {entry['train_s']:.1f} s", f"loss {entry['loss']:.3f}"]
+        if (entry.get("kept") or 1) < 1:
+            facts.append(f"clipped to {entry['kept']:.0%} of its norm")
+        facts += [f"{entry['samples']} scans", f"trained {entry['train_s']:.1f} s", _learned(entry)]
         click.echo(f"    {', '.join(facts)}")
     for part in ("validation", "test"):
         metrics = document.get(part) or {}
@@ -239,6 +252,15 @@ def _print_round(found: RunHistory, document: dict[str, Any]) -> None:
             click.echo(f"  {part}: " + ", ".join(f"{name} {metrics[name]:.3f}" for name in _METRICS))
     if (told := sites_line(document)) is not None:
         click.echo(f"  {told}")
+    if (spent := privacy_line(document)) is not None:
+        click.echo(f"  {spent}")
+
+
+def _learned(entry: dict[str, Any]) -> str:
+    """Return the loss that a site told, or what it says that its training spent of privacy."""
+    if entry.get("epsilon"):
+        return f"differential privacy of single scans: epsilon {entry['epsilon']:.3g}, delta {entry['delta']:g} so far"
+    return f"loss {entry['loss']:.3f}"
 
 
 def _f(document: dict[str, Any]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import signal
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,22 +13,31 @@ import torch
 
 from data.cache import CachePlace
 from fednet.aggregation.batch_norm import require_batch_norm
+from fednet.aggregation.private import require_no_buffers
 from fednet.aggregation.server_optimizer import FRESH, ServerState
 from fednet.aggregation.team import Team
 from fednet.commands import wiring
 from fednet.config import RESUMABLE, RunId, RunSettings
 from fednet.coordinator.aggregator import TrustIn, help_aggregate
 from fednet.coordinator.crew import dismiss, join_team
+from fednet.coordinator.gatekeeper import Gate, Gatekeeper, open_gate
 from fednet.coordinator.handover import Handover
+from fednet.coordinator.privacy_ledger import PrivacyLedger, promise, require_affordable
 from fednet.coordinator.record import Retention, RunRecord
 from fednet.coordinator.service import Coordinator
 from fednet.errors import BadInput
 from fednet.reporting.reporter import RunReporter
 from fednet.reporting.status import StatusFile
-from fednet.security.authority import Authority, open_or_create_authority
-from fednet.security.contexts import coordinator_context
+from fednet.security.authority import (
+    has_authority,
+    hosts_of,
+    open_authority,
+    open_or_create_authority,
+    read_certificate,
+)
 from fednet.security.enrolment import Enroller
 from fednet.security.loopback import LoopbackGrant
+from fednet.security.revocation import RevocationLedger
 from fednet.security.signing import RecordSigner
 from fednet.security.tokens import TokenLedger
 from fednet.storage.seal import break_seal, seal_run
@@ -65,6 +74,7 @@ class ServingOptions:
     resume: bool
     needs_root: bool  # the aggregation asks for a root of trust
     retention: Retention
+    passphrase: bytes | None = field(default=None, repr=False)  # of the authority's key; never in a log
 
 
 def serve_run(settings: RunSettings, options: ServingOptions, console: RunReporter) -> None:
@@ -88,6 +98,8 @@ def _serve_first(
     settings: RunSettings, options: ServingOptions, console: RunReporter, device: torch.device, team: Team
 ) -> None:
     _check_folder(options)
+    if has_authority(options.certs):
+        open_authority(options.certs, passphrase=options.passphrase)  # a wrong passphrase shows before scans are read
     network = wiring.new_model(
         settings.model,
         seed=settings.seed,
@@ -98,6 +110,10 @@ def _serve_first(
     require_trainable(network, settings.training)
     require_batch_norm(network, name=settings.model, asked=settings.batch_norm)
     manifest = wiring.manifest_for(network)
+    if settings.client_privacy.is_on:
+        require_no_buffers(manifest, model=settings.model)
+        require_affordable(settings)
+        console.notice(promise(settings))
     flat = pack(network.state_dict(), manifest)
     judge = wiring.ServerJudge(
         options.data,
@@ -123,9 +139,8 @@ def _serve_first(
     if not allow_workers(settings.workers):
         console.notice(f"Warning: this system allows too few open files for {settings.workers} workers (`ulimit -n`)")
     now = datetime.now(UTC)
-    authority = open_or_create_authority(options.certs, now=now)
-    authority.ensure_coordinator(_certified_hosts(options), now=now)
-    signer = RecordSigner(options.certs)
+    open_or_create_authority(options.certs, now=now, passphrase=options.passphrase)
+    gate = open_gate(options.certs, _certified_hosts(options), now=now, passphrase=options.passphrase)
     listener = Listener(Admission(most=options.unidentified, most_per_address=options.per_address))
     address = listener.bind(options.host, options.port)
     store: RunStore | None = None
@@ -139,8 +154,7 @@ def _serve_first(
                 listener,
                 address,
                 store,
-                authority,
-                signer,
+                gate,
                 manifest,
                 flat,
                 judge,
@@ -149,7 +163,7 @@ def _serve_first(
                 team,
             )
         )
-        seal_run(store, signer)
+        seal_run(store, RecordSigner(options.certs))
     finally:
         listener.close()
         if store is not None:
@@ -171,8 +185,7 @@ async def _serve(
     listener: Listener,
     address: tuple[str, int],
     store: RunStore,
-    authority: Authority,
-    signer: RecordSigner,
+    gate: Gate,
     manifest: Manifest,
     flat: torch.Tensor,
     judge: wiring.ServerJudge,
@@ -187,7 +200,7 @@ async def _serve(
         settings=settings,
         store=store,
         save=writer.save,
-        signer=signer,
+        signer=gate.signer,
         software=wiring.software(),
         retention=options.retention,
         hand_on=Handover(
@@ -202,6 +215,8 @@ async def _serve(
     if options.resume:
         break_seal(options.folder)
         flat, server = _resume(store, record, writer, options, console)
+        if settings.client_privacy.is_on and not record.rounds:
+            PrivacyLedger(settings, store).require_room()
     else:
         record.begin(flat, manifest=manifest.digest)
     coordinator = Coordinator(
@@ -221,17 +236,31 @@ async def _serve(
         team=team,
         keeps_updates=options.retention.updates,
         show_status=StatusFile(options.folder).show,
+        revocations=RevocationLedger(options.certs).current,
     )
-    grant = LoopbackGrant(options.certs, port=address[1], authority_der=authority.certificate_der)
-    coordinator.reception.enroller = Enroller(authority, TokenLedger(options.certs), [grant])
-    listener.serve_with(coordinator_context(options.certs), coordinator.reception.serve)
+    grant = LoopbackGrant(options.certs, port=address[1], authority_der=gate.authority.certificate_der)
+    enroller = coordinator.reception.enroller = Enroller(gate.authority, TokenLedger(options.certs), [grant])
+    gatekeeper = Gatekeeper(
+        options.certs,
+        gate,
+        lambda: open_gate(
+            options.certs, _hosts_now(options.certs), now=datetime.now(UTC), passphrase=options.passphrase
+        ),
+        listener=listener,
+        reception=coordinator.reception,
+        record=record,
+        enroller=enroller,
+        grant=grant,
+        notice=console.notice,
+    )
+    gatekeeper.open()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, coordinator.stop, f"stopped by {signal.Signals(number).name}")
     grant.leave()
     try:
         console.notice(f"listening on {address[0]}:{address[1]}; {_tolerance(settings)}")
-        await coordinator.run(listener)
+        await coordinator.run(gatekeeper)
     finally:
         grant.remove()
 
@@ -264,6 +293,11 @@ def _resume(
 def _certified_hosts(options: ServingOptions) -> list[str]:
     own = [] if options.host in _ALL_ADDRESSES else [options.host]
     return [*options.public_hosts, *own]
+
+
+def _hosts_now(certs: Path) -> list[str]:
+    """Return the hosts that the coordinator's certificate is for: `certs renew coordinator` may have added some."""
+    return hosts_of(read_certificate(certs / "coordinator" / "cert.pem"))
 
 
 def _tolerance(settings: RunSettings) -> str:

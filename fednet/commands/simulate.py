@@ -15,6 +15,8 @@ from fednet.commands.computing import computing_options, prepared_device
 from fednet.commands.options import (
     cache_options,
     cache_place,
+    client_privacy_options,
+    client_privacy_settings,
     compress_option,
     device_option,
     json_option,
@@ -55,6 +57,7 @@ _RULES = (
 @click.option("--image-size", type=int, default=32, show_default=True, help="Pixels, square.")
 @training_options
 @learning_options
+@client_privacy_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the grid; the same one resumes it.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Folder for the picture (default: --out).")
 @device_option
@@ -115,7 +118,9 @@ def command(
         compress=compress,
         training=training_settings(learning),
         **learning_settings(learning),
+        client_privacy=client_privacy_settings(learning),
     )
+    _check_privacy(settings, named)
     folder = out or Path("runs") / datetime.now(UTC).strftime("simulate-%Y%m%d-%H%M%S")
     described = settings.to_dict() | {
         "partition": partition,
@@ -123,6 +128,8 @@ def command(
         "dataset": source.resolve().name if source else "phantoms",
         "pre_of_all": list(pre),
     }
+    if not settings.client_privacy.is_on:
+        del described["client_privacy"]  # as in grids of before there was any, which go on
     scheme, alpha = _partition(partition)
     results = ResultFolder(folder, described)
     cells = cells_of(list(named), list(known), seeds)
@@ -214,6 +221,21 @@ def _byzantine(text: str, *, workers: int, recipes: dict[str, Recipe]) -> int:
     return byzantine
 
 
+def _check_privacy(settings: RunSettings, recipes: dict[str, Recipe]) -> None:
+    """Raise `BadInput`, before anything is written, where a cell does not go with client-level privacy."""
+    from fednet.aggregation.private import private_recipe, require_no_buffers
+    from fednet.commands import wiring
+    from fednet.simulate.federation import within_budget
+
+    if not settings.client_privacy.is_on:
+        return
+    for recipe in recipes.values():
+        private_recipe(recipe, settings.client_privacy, workers=settings.workers)
+        within_budget(settings, recipe)
+    network = wiring.new_model(settings.model, seed=0, pretrained="no", weights=None, notice=lambda text: None)
+    require_no_buffers(wiring.manifest_for(network), model=settings.model)
+
+
 def _partition(text: str) -> tuple[str, float]:
     name, colon, alpha = text.partition(":")
     try:
@@ -236,9 +258,10 @@ def _print(found: list[Summary], rules: list[dict[str, Any]]) -> None:
         success = f", backdoor works on {each.attack_success:.0%}" if each.attack_success is not None else ""
         beyond = f" ({each.attackers} attackers: beyond the guarantee)" if each.attackers > each.byzantine else ""
         parked = f", parked in {each.parked}" if each.parked else ""
+        spent = f", epsilon {each.epsilon:.3g}" if each.epsilon is not None else ""
         table.add_row(
             each.recipe,
-            each.attack + beyond + success + parked,
+            each.attack + beyond + success + parked + spent,
             f"{each.accuracy:.3f}" + (f" +- {each.spread:.3f}" if each.seeds > 1 else ""),
             f"{each.worst_recall:.3f}",
             f"{each.attackers_selected:.0%}",

@@ -18,7 +18,7 @@ from data.images import ScanSet
 from data.loaders import ScanLoader
 from fednet.commands import wiring
 from fednet.commands.holding_out import HoldingOut, set_aside
-from fednet.config import RunSettings
+from fednet.config import PrivacySettings, RunSettings
 from fednet.errors import BadInput, ProcessLost
 from fednet.tensors import bytes_of
 from fednet.worker.compute import Compute
@@ -49,6 +49,7 @@ class Site:
     cache: CachePlace
     holding_out: HoldingOut | None
     images_at_once: int | None
+    privacy: PrivacySettings | None = None
     compiles: bool = False
     mixes: bool | None = None
     replicas: Replicas

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from fednet.commands.options import (
     training_settings,
     weights_option,
 )
+from fednet.commands.privacy_options import privacy_options, privacy_settings, require_private, site_privacy
 
 
 @click.command("train-local")
@@ -37,6 +39,7 @@ from fednet.commands.options import (
 @click.option("--rounds", type=int, default=10, show_default=True, help="How often it is judged: as a run's rounds.")
 @training_options
 @schedule_options
+@privacy_options
 @pretrained_option
 @weights_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides everything random.")
@@ -100,6 +103,8 @@ def command(
         warmup_rounds=warmup_rounds,
         training=training_settings(local),
     )
+    private = privacy_settings(local)
+    require_private(private, compiles=local["compiles"], mixes=local["mixes"])
     where, place = prepared_device(device, local, notice=notice), cache_place(cache, no_cache=no_cache)
     network = wiring.new_model(model, seed=seed, pretrained=pretrained, weights=weights, notice=notice)
     require_trainable(network, settings.training)
@@ -121,26 +126,49 @@ def command(
     pooled = ScanSet(torch.cat([each.images for each in sets]), torch.cat([each.labels for each in sets]), ())
     data = ScanLoader(pooled, where)
     compute = Compute(where, compiles=local["compiles"], mixes=local["mixes"], notice=notice)
+    privacy = site_privacy(
+        private,
+        beside=save,
+        run=f"train-local {secrets.token_hex(8)}",
+        planned=settings,
+        data=data,
+        model=network,
+        notice=notice,
+    )
     if save is not None:
         for stale in card_files(save.name):  # of the model that was there
             disk.unlink(save.with_name(stale))
     history: list[dict[str, Any]] = []
-    for number, result in train_alone(network, data, settings, compute=compute):
+    for number, result in train_alone(network, data, settings, compute=compute, privacy=privacy):
         judged = judge(pack(network.state_dict(), manifest))
-        history.append({"round": number, "train_s": result.train_s, "train_loss": result.mean_loss, **judged})
+        loss = result.mean_loss if privacy is None else None
+        history.append({"round": number, "train_s": result.train_s, "train_loss": loss, **judged})
         test = judged["test"]
         notice(
-            f"round {number} of {rounds}: loss {result.mean_loss:.3f}, test accuracy {test['accuracy']:.3f}, "
-            f"macro F1 {test['macro_f1']:.3f}, {result.train_s:.1f} s"
+            f"round {number} of {rounds}: {f'loss {loss:.3f}, ' if loss is not None else ''}"
+            f"test accuracy {test['accuracy']:.3f}, macro F1 {test['macro_f1']:.3f}, {result.train_s:.1f} s"
         )
         is_best = max(range(number), key=lambda i: float(history[i]["validation"]["macro_f1"])) == number - 1
         if save is not None and is_best:
-            facts = checkpoint.CheckpointFacts(model=model, classes=CLASSES, image_size=image_size, round=number)
+            facts = checkpoint.CheckpointFacts(
+                model=model,
+                classes=CLASSES,
+                image_size=image_size,
+                round=number,
+                extra={"ledger": privacy.head} if privacy else {},
+            )
             checkpoint.save(save, network.state_dict(), facts)
     if save is not None:
         counts = [each.class_counts() for each in sets]
         card = leave_card(
-            save, judge=judge, manifest=manifest, settings=settings, history=history, folders=folders, counts=counts
+            save,
+            judge=judge,
+            manifest=manifest,
+            settings=settings,
+            history=history,
+            folders=folders,
+            counts=counts,
+            privacy={"epsilon": privacy.epsilon, "delta": privacy.delta} if privacy else None,
         )
     if as_json:
         click.echo(json.dumps({"folders": [str(folder) for folder in folders], "rounds": history}))

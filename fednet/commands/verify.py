@@ -43,14 +43,14 @@ def command(run: Path, worker_log: Path | None, certs: Path, replay: bool, data:
     from fednet.coordinator.inspection import inspect
     from fednet.security.signing import SignatureCheck, fingerprint_of
 
-    authority = _authority(certs)
-    check = SignatureCheck(authority)
+    authorities = _authorities(certs)
+    check = SignatureCheck(*authorities)
     folder = run_folder(run)
     inspection = inspect(folder, read_model=read_model, check_signature=check)
     verified = inspection.verified
     log = _checked_log(worker_log, verified, check) if worker_log is not None and verified is not None else None
     replayed = _replayed(folder, inspection, data) if replay else []
-    report = _Report(folder, inspection, log, replayed, authority=fingerprint_of(authority))
+    report = _Report(folder, inspection, log, replayed, authority=fingerprint_of(authorities[0]))
     if as_json:
         click.echo(json.dumps(report.document()))
     else:
@@ -142,7 +142,7 @@ class _Report:
 
     def _replay_lines(self) -> list[str]:
         lines = [
-            f"round {each.round}: " + (f"not replayed: {each.skipped}" if each.skipped else "replayed: same model")
+            f"round {each.round}: " + (f"not replayed: {each.skipped}" if each.skipped else _what_is_same(each))
             for each in self._replayed
             if not each.findings
         ]
@@ -150,8 +150,9 @@ class _Report:
         return lines + ([f"{skipped} of {len(self._replayed)} rounds were not replayed"] if skipped else [])
 
 
-def _authority(certs: Path) -> x509.Certificate:
-    from fednet.security.authority import read_certificate
+def _authorities(certs: Path) -> list[x509.Certificate]:
+    """Return the authority, then those before and after it: a run may span a change-over."""
+    from fednet.security.rotation import authorities_in
 
     path = certs / "authority" / "ca.pem"
     if not path.is_file():
@@ -161,7 +162,14 @@ def _authority(certs: Path) -> x509.Certificate:
             expected="the certificate of the authority that the run's coordinator belongs to",
             todo="name its folder with --certs",
         )
-    return read_certificate(path)
+    found = authorities_in(certs)
+    return [*found.trusted, *found.retired]
+
+
+def _what_is_same(replayed: Replayed) -> str:
+    if replayed.has_noise:
+        return "replayed: same verdicts; its model cannot be computed again (the noise of client-level privacy)"
+    return "replayed: same model"
 
 
 def read_model(path: Path) -> FoundModel:

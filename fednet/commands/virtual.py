@@ -18,7 +18,7 @@ from fednet import torchrun
 from fednet.aggregation.recipe import Recipe
 from fednet.commands import wiring
 from fednet.commands.demo import split_into
-from fednet.config import RunSettings, WorkerName
+from fednet.config import PrivacySettings, RunSettings, WorkerName
 from fednet.errors import DataError
 from fednet.simulate.attacks import Attack
 from fednet.simulate.attacks.sight import PoisonData
@@ -130,6 +130,7 @@ def world_from(
     has_root: bool,
     cache: CachePlace,
     mixes: bool | None = None,
+    privacy: PrivacySettings | None = None,
 ) -> World:
     """Return the world in a split; its hospitals are those of the split's client folders."""
 
@@ -153,6 +154,7 @@ def world_from(
         ),
         device=device,
         mixes=mixes,
+        privacy=privacy,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from fednet.aggregation.rules.registry import recipe_named
+from fednet.aggregation.private import claim_of, recipe_of
 from fednet.aggregation.server_optimizer import FRESH, ServerState, server_step
 from fednet.aggregation.strategy import NOBODY, Outcome, Trust, UpdateFacts, aggregate
 from fednet.aggregation.team import ALONE, Team
@@ -25,6 +25,12 @@ from fednet.tensors import Manifest, applied, buffer_views, empty_flat
 TrustIn = Callable[[torch.Tensor, int], Trust]
 """The coordinator's own root of trust for a round: of (global model  # uint8 flat, round)."""
 
+Release = Callable[[torch.Tensor, int], tuple[torch.Tensor, dict[str, Any]]]
+"""Makes a step public under client-level differential privacy: of (step  # (d,) float32, how many were clipped).
+
+Returns (the step with its noise, what the round's record says of it); coordinator.privacy_ledger.
+"""
+
 MOST_DISTANCES = 100  # workers whose distance matrix a round's record keeps: 10,000 numbers are 100 KB
 
 
@@ -36,6 +42,7 @@ class Combined:
     outcome: Outcome
     quarantined: frozenset[WorkerName]
     server: ServerState  # what the server's optimiser remembers after it
+    privacy: dict[str, Any] | None = None  # what the step's noise has spent, where it has any
 
     def document(self, delivered: Mapping[WorkerName, DeliveredUpdate]) -> dict[str, Any]:
         """Return what the run's record keeps of the aggregation; plain JSON types."""
@@ -49,10 +56,13 @@ class Combined:
                     "norm": _finite(verdict.norm),
                     "weight": verdict.weight,
                     "cosine": verdict.cosine,
+                    "kept": verdict.kept,
                     "quarantined": verdict.worker in self.quarantined,
                     "samples": delivered[verdict.worker].samples,
                     "train_s": delivered[verdict.worker].train_s,
-                    "loss": delivered[verdict.worker].loss,
+                    "loss": None if delivered[verdict.worker].epsilon else delivered[verdict.worker].loss,
+                    "epsilon": delivered[verdict.worker].epsilon or None,
+                    "delta": delivered[verdict.worker].delta or None,
                     "arrived_s": delivered[verdict.worker].arrived_s,
                     "sha256": delivered[verdict.worker].sha256,
                     "fingerprint": delivered[verdict.worker].fingerprint,
@@ -66,11 +76,12 @@ class Combined:
                 "note": self.outcome.note,
                 "squared_distances": self._distances(),
             },
+            **({"client_privacy": self.privacy} if self.privacy is not None else {}),
         }
 
     def _distances(self) -> list[list[float]] | None:
-        """Return the matrix with seven digits, or None where it is too large to be kept."""
-        if len(self.outcome.scored) > MOST_DISTANCES:
+        """Return the matrix with seven digits, or None where it is too large to be kept, or tells what noise hides."""
+        if len(self.outcome.scored) > MOST_DISTANCES or self.privacy is not None:
             return None
         return [[float(f"{value:.7g}") for value in row] for row in self.outcome.distances.tolist()]
 
@@ -86,39 +97,52 @@ def combine_updates(
     trust_in: TrustIn | None = None,
     team: Team = ALONE,
     quarantined: Mapping[WorkerName, str] = NOBODY,
+    resent: Mapping[WorkerName, str] = NOBODY,
     server: ServerState = FRESH,
+    release: Release | None = None,
 ) -> Combined:
     """Return the new global model (a new buffer; `base`  # (total_bytes,) uint8 is not changed).
 
     Updates are read in the order of their workers' names. Raises `AggregationError` when they cannot be aggregated
     safely, `StorageError` when one cannot be read. The first process of a `team` tells the others what to do here.
+    Where the run keeps client-level privacy, only a step that went through `release` is private.
     """
     if team.rank == 0:
-        announce(team, round_number, updates, quarantined)
+        announce(team, round_number, updates, quarantined, resent)
+    recipe, is_private = recipe_of(settings), settings.client_privacy.is_on
     trust = None if trust_in is None else trust_in(base, round_number)
-    if team.size > 1 and recipe_named(settings.aggregator, settings.pre).rule.needs_root:
+    if team.size > 1 and recipe.rule.needs_root:
         trust = shared_trust(team, trust, width=manifest.parameter_count)
     workers = sorted(updates)
     paths = [updates[worker].path for worker in workers]
     rows = SpoolRows(paths, width=manifest.parameter_count)
     try:
         outcome = aggregate(
-            [UpdateFacts(worker, updates[worker].samples) for worker in workers],
+            [UpdateFacts(worker, claim_of(updates[worker].samples, is_private=is_private)) for worker in workers],
             rows,
             [_buffers(path, manifest) for path in paths],
-            recipe=recipe_named(settings.aggregator, settings.pre),
+            recipe=recipe,
             byzantine=settings.byzantine,
             device=device,
             seed=derived_seed(settings.seed, "aggregation", round_number),
             trust=trust,
             team=team,
             quarantined=quarantined,
+            resent=resent,
         )
     finally:
         rows.close()
-    step, after = server_step(outcome.step, server, settings.server)
+    step, told = outcome.step, None
+    if release is not None:
+        step, told = release(step, clipped_in(outcome))
+    step, after = server_step(step, server, settings.server)
     model = applied(base, step, outcome.buffers, manifest)
-    return Combined(model, outcome, frozenset(quarantined), after)
+    return Combined(model, outcome, frozenset(quarantined), after, told)
+
+
+def clipped_in(outcome: Outcome) -> int:
+    """Return how many updates of a round were clipped."""
+    return sum(verdict.kept is not None and verdict.kept < 1 for verdict in outcome.verdicts)
 
 
 def model_with(
@@ -152,7 +176,7 @@ def help_aggregate(team: Team, *, manifest: Manifest, settings: RunSettings, dev
     """Be one of the processes that help the first: aggregate its rounds until it says that they are over."""
     nothing = empty_flat(manifest)
     while (task := awaited()) is not None:
-        number, updates, quarantined = task
+        number, updates, quarantined, resent = task
         with contextlib.suppress(AggregationError):  # the first process meets the same, and says so
             combine_updates(
                 nothing,
@@ -163,6 +187,7 @@ def help_aggregate(team: Team, *, manifest: Manifest, settings: RunSettings, dev
                 device=device,
                 team=team,
                 quarantined=quarantined,
+                resent=resent,
             )
 
 

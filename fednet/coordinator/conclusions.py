@@ -7,8 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from fednet.aggregation.reputation import Standing, standings, suspects
+from fednet.aggregation.rules.registry import recipe_named
 from fednet.config import RunSettings, WorkerName
 from fednet.ranking import Document, best_of
+
+RESENT = "sent again: "
 
 
 def history_of(
@@ -44,6 +47,27 @@ def quarantined_after(documents: Sequence[Document], settings: RunSettings) -> d
         WorkerName(each.worker): f"quarantined, after {each.rejected_lately} rejections in {each.lately} rounds"
         for each in suspects_after(documents, settings)[: settings.byzantine]
     }
+
+
+def resent_after(
+    documents: Sequence[Document], digests: Mapping[WorkerName, str], settings: RunSettings
+) -> dict[WorkerName, str]:
+    """Return whose updates the rounds before have had already, byte for byte, and from whom; digests as recorded.
+
+    Asked for by `--pre similarity`. What is nearly an earlier update is not looked for: its values are gone. Updates of
+    nothing (norm 0) are alike without anybody's doing, and one that starts from the model of then may be like it.
+    """
+    if not documents or "similarity" not in recipe_named(settings.aggregator, settings.pre).steps:
+        return {}
+    now, before = documents[-1].get("model_sha256"), None
+    known: dict[str, str] = {}
+    for document in documents:
+        base = document.get("model_sha256") if document.get("refused") else before
+        for each in document["updates"] if base != now else ():
+            if each["norm"]:
+                known.setdefault(each["sha256"], f"{RESENT}{each['worker']}'s update of round {document['round']}")
+        before = document.get("model_sha256")
+    return {worker: known[digest] for worker, digest in digests.items() if digest in known}
 
 
 def _standings(documents: Sequence[Document], settings: RunSettings) -> list[Standing]:

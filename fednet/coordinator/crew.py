@@ -31,10 +31,12 @@ def announce(
     round_number: int,
     updates: Mapping[WorkerName, DeliveredUpdate],
     quarantined: Mapping[WorkerName, str],
+    resent: Mapping[WorkerName, str],
 ) -> None:
     """Tell the others which updates to aggregate now, and whose of them to leave out."""
     described = {worker: asdict(update) | {"path": str(update.path)} for worker, update in updates.items()}
-    _tell(team, {"round": round_number, "updates": described, "quarantined": dict(quarantined)})
+    left_out = {"quarantined": dict(quarantined), "resent": dict(resent)}
+    _tell(team, {"round": round_number, "updates": described, **left_out})
 
 
 def dismiss(team: Team) -> None:
@@ -42,8 +44,12 @@ def dismiss(team: Team) -> None:
     _tell(team, {})
 
 
-def awaited() -> tuple[int, dict[WorkerName, DeliveredUpdate], dict[WorkerName, str]] | None:
-    """Return (round, its updates, whose are left out) when the first announces one; None when it dismisses us."""
+Told = tuple[int, dict[WorkerName, DeliveredUpdate], dict[WorkerName, str], dict[WorkerName, str]]
+"""(round, its updates, whose are quarantined and why, whose were sent again and why)."""
+
+
+def awaited() -> Told | None:
+    """Return the round to aggregate when the first process announces one; None when it dismisses us."""
     document = torchrun.heard()
     if not document:
         return None
@@ -51,7 +57,7 @@ def awaited() -> tuple[int, dict[WorkerName, DeliveredUpdate], dict[WorkerName, 
         WorkerName(worker): DeliveredUpdate(**each | {"path": Path(each["path"])})
         for worker, each in document["updates"].items()
     }
-    return document["round"], updates, document["quarantined"]
+    return document["round"], updates, document["quarantined"], document["resent"]
 
 
 def shared_trust(team: Team, own: Trust | None, *, width: int) -> Trust:

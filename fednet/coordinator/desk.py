@@ -95,6 +95,7 @@ class Desk:
         self.offer: ModelOffer | None = None
         self.views: dict[WorkerName, WorkerView] = {}
         self.delivered: dict[WorkerName, DeliveredUpdate] = {}
+        self.run_declined_by: dict[WorkerName, str] = {}  # who takes no part in the run, and why
         self.events: asyncio.Queue[Event | Exception] = asyncio.Queue()
         self._store = store
         self._incoming: dict[WorkerName, IncomingUpdate] = {}
@@ -167,6 +168,7 @@ class Desk:
         """
         known = self._incoming.get(worker)
         if known is not None and known.offered.sha256 == offered.sha256:
+            known.fingerprint = fingerprint  # who vouches for all of it is who ends it
             return known
         self._forget(worker)
         path = spool_path(self._store.folder, offered.round, worker)
@@ -178,6 +180,23 @@ class Desk:
         self._incoming[worker] = incoming
         return incoming
 
+    async def drop_update(self, worker: WorkerName, *, of: Callable[[str], bool]) -> None:
+        """Take back an update of the running round if it came with one of these certificates (fingerprints).
+
+        However far it has come: on its way, being made durable, or durable. Its connection must have ended.
+        """
+        incoming = self._incoming.get(worker)
+        if incoming is not None and of(incoming.fingerprint):
+            del self._incoming[worker]  # so it is not wanted any more, whatever it is doing
+            if incoming.durable is not None:
+                await asyncio.wait({incoming.durable})
+            incoming.file.close()
+        elif worker in self.delivered and of(self.delivered[worker].fingerprint):
+            del self.delivered[worker]
+        else:
+            return
+        await asyncio.to_thread(self._store.update_lost, self.rounds.round_number, worker)
+
     def headers_after(self, round_number: int) -> list[bytes]:
         """Return the next headers of the run's chain, as many as one message takes."""
         return self._headers_after(round_number, limits.MAX_RECORDS)
@@ -188,6 +207,14 @@ class Desk:
             self._store.worker_seen, worker, fingerprint=fingerprint, samples=ready.samples, device=ready.device
         )
         self.views[worker] = WorkerView(name=worker, samples=ready.samples, device=ready.device)
+        self.run_declined_by.pop(worker, None)
+
+    async def run_declined(self, worker: WorkerName, reason: str) -> None:
+        """Remember, durably, that a worker takes no part in the run; once, where it says so again and again."""
+        if self.run_declined_by.get(worker) != reason:
+            self.run_declined_by[worker] = reason
+            log.warning("%s declines the run: %s", worker, reason)
+            await asyncio.to_thread(self._store.run_declined, worker, reason)
 
     async def keep(self, worker: WorkerName, incoming: IncomingUpdate) -> None:
         """Make a verified update durable and remember it; it counts from here on, whatever becomes of the connection.
@@ -223,6 +250,8 @@ class Desk:
                     arrived_s=self.now() - offer.began_s,
                     fingerprint=incoming.fingerprint,
                     confusion=offered.confusion,
+                    epsilon=offered.epsilon,
+                    delta=offered.delta,
                 )
                 await asyncio.to_thread(self._store.update_stored, offered.round, stored)
         except StorageError as exc:

@@ -15,7 +15,7 @@ from fednet.audit.verification import Verified, verify
 from fednet.config import RunSettings, run_settings_from
 from fednet.coordinator.expected_files import HISTORY, expected_histories, expected_models, odd_checkpoints
 from fednet.errors import AuditError, BadInput, ModelError
-from fednet.ranking import stops_early
+from fednet.ranking import ends_early
 from fednet.storage.evidence import read_evidence
 from fednet.storage.seal import SEAL, check_seal, files_now
 from fednet.storage.spool import spool_folder
@@ -161,4 +161,4 @@ def _settings_of(verified: Verified) -> RunSettings | None:
 
 
 def _is_complete(verified: Verified, settings: RunSettings) -> bool:
-    return verified.committed >= settings.rounds or stops_early(verified.documents, settings.early_stop)
+    return verified.committed >= settings.rounds or ends_early(verified.documents, settings)

@@ -27,7 +27,7 @@ from fednet.audit.record import (
     read_header,
 )
 from fednet.config import RunId, RunSettings, WorkerName
-from fednet.coordinator.conclusions import history_of, quarantined_after, suspects_after
+from fednet.coordinator.conclusions import history_of, quarantined_after, resent_after, suspects_after
 from fednet.ranking import best_of, is_complete
 from fednet.reporting.model_card import card_files
 from fednet.storage import disk
@@ -104,6 +104,10 @@ class RunRecord:
         records = store.records()
         self._headers = [(each.round, each.header) for each in records]
         self._show(next(iter(records[-1:]), None))
+
+    def sign_with(self, signer: Signer) -> None:
+        """Sign records from the next one on with a new certificate's key; any thread may call it."""
+        self._signer = signer
 
     @property
     def rounds(self) -> list[CommittedRound]:
@@ -207,6 +211,10 @@ class RunRecord:
         """Return whose updates the next round leaves out, and why: if the operator says so, at most f workers."""
         return quarantined_after(self._documents(), self._settings)
 
+    def resent(self, digests: Mapping[WorkerName, str]) -> dict[WorkerName, str]:
+        """Return whose update of the next round was sent before, and by whom; `digests` by worker."""
+        return resent_after(self._documents(), digests, self._settings)
+
     def finish(self) -> None:
         """Publish the last round's model as `final.pth`, and whatever else the run hands on."""
         self._publish_model(self._rounds[-1].checkpoint, "final.pth")
@@ -263,6 +271,7 @@ class RunRecord:
     def _signed(
         self, number: int, before: str, after: str, *, document: dict[str, Any], facts: dict[str, Any]
     ) -> SignedRecord:
+        signer = self._signer  # one of them for both: it may be replaced meanwhile
         entries = tuple(canonical(entry_of(update)) for update in document.get("updates", ()))
         header = make_header(
             run=self._run,
@@ -278,8 +287,8 @@ class RunRecord:
         return SignedRecord(
             header=header,
             entries=entries,
-            signature=self._signer.sign(header),
-            certificate=self._signer.certificate_der,
+            signature=signer.sign(header),
+            certificate=signer.certificate_der,
         )
 
     def _drop_checkpoints(self, best: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from fednet.audit.verification import CheckedRecord, Verified
 from fednet.compression.forms import PLAIN, form_named
 from fednet.config import RunSettings, WorkerName
 from fednet.coordinator.aggregator import TrustIn, combine_updates
-from fednet.coordinator.conclusions import quarantined_after
+from fednet.coordinator.conclusions import RESENT, quarantined_after, resent_after
 from fednet.coordinator.desk import DeliveredUpdate, write_decoded
 from fednet.coordinator.service import Refit
 from fednet.errors import AggregationError, ModelError, RemoteProtocolError, StorageError
@@ -33,6 +33,7 @@ LoadModel = Callable[[Path], tuple[torch.Tensor, ServerState]]
 _SAME_NUMBER = 1e-6  # relative: another machine may sum distances in another order; what decides is compared exactly
 _MEASURED = ("score", "norm", "cosine", "weight")
 _DECIDED = ("selected", "quarantined", "reason")
+_UNSCORED = "rejected before scoring: "
 
 
 Before = tuple[torch.Tensor, ServerState]
@@ -46,6 +47,7 @@ class Replayed:
     round: int
     findings: tuple[Finding, ...] = ()
     skipped: str = ""  # why it could not be computed
+    has_noise: bool = False  # of client-level privacy: the verdicts were compared, the model cannot be
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,9 @@ class Replay:
                 continue
             try:
                 before, findings = self._round(record, record.document, documents, before)
-                yield Replayed(round=record.round, findings=tuple(findings))
+                yield Replayed(
+                    round=record.round, findings=tuple(findings), has_noise="client_privacy" in record.document
+                )
             except _NotKept as exc:
                 before = None
                 yield Replayed(round=record.round, skipped=str(exc))
@@ -93,10 +97,13 @@ class Replay:
                     device=torch.device("cpu"),
                     trust_in=self.trust_in,
                     quarantined=self._quarantined(record, document, earlier),
+                    resent=self._resent(record, document, earlier),
                     server=server,
                 )
             except (AggregationError, StorageError, RemoteProtocolError) as exc:
                 return None, [Finding(round=number, field="replay", found=str(exc))]
+        if "client_privacy" in document:  # whose noise nobody can draw again: the next round starts from what is kept
+            return None, verdict_findings(number, combined.document(updates), document)
         after = combined.model if self.refit is None else self.refit(combined.model), combined.server
         if "refused" in document:  # by the guard: it is validation that says so, which is not judged again
             after = base, server
@@ -137,7 +144,7 @@ class Replay:
                 nbytes=nbytes,
                 samples=each["samples"],
                 train_s=each["train_s"],
-                loss=each["loss"],
+                loss=each["loss"] or 0.0,
                 arrived_s=each["arrived_s"],
                 fingerprint=each["fingerprint"],
             )
@@ -147,11 +154,27 @@ class Replay:
         self, record: CheckedRecord, document: Document, before: Sequence[Document]
     ) -> Mapping[WorkerName, str]:
         """Return who was left out: as the rounds before decide, or as recorded where those or the settings differ."""
-        knows_all = len(before) == record.round - 1
-        if knows_all and settings_digest(self.settings.to_dict()) == record.fields["settings_sha256"]:
+        if self._knows_all(record, before):
             return quarantined_after(before, self.settings)
-        out = [each for each in document["updates"] if each["quarantined"]]
-        return {WorkerName(each["worker"]): each["reason"].removeprefix("rejected before scoring: ") for each in out}
+        return _reasons(each for each in document["updates"] if each["quarantined"])
+
+    def _resent(
+        self, record: CheckedRecord, document: Document, before: Sequence[Document]
+    ) -> Mapping[WorkerName, str]:
+        """Return whose updates had been sent before, likewise."""
+        if self._knows_all(record, before):
+            digests = {WorkerName(each["worker"]): each["sha256"] for each in document["updates"]}
+            return resent_after(before, digests, self.settings)
+        return _reasons(each for each in document["updates"] if each["reason"].startswith(f"{_UNSCORED}{RESENT}"))
+
+    def _knows_all(self, record: CheckedRecord, before: Sequence[Document]) -> bool:
+        """Whether all rounds before are known, and the settings of then."""
+        is_whole = len(before) == record.round - 1
+        return is_whole and settings_digest(self.settings.to_dict()) == record.fields["settings_sha256"]
+
+
+def _reasons(updates: Iterable[Mapping[str, Any]]) -> dict[WorkerName, str]:
+    return {WorkerName(each["worker"]): each["reason"].removeprefix(_UNSCORED) for each in updates}
 
 
 class _NotKept(Exception):

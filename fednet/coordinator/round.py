@@ -5,6 +5,8 @@ A process that takes over in the middle of a round (`RoundRecovered`) goes on wi
 deadline begins anew, because the workers could not deliver while nobody listened.
 A round closes when every worker that can still be expected has delivered, or at the deadline with at least the
 quorum. Below quorum it keeps its number and the updates it has, and after its patience the run parks.
+A worker whose certificate is revoked counts in no round that is not being committed yet: updates that were aggregated
+with its own are aggregated again without it.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class Turn(enum.Enum):
     COMMITTED = enum.auto()
     LAST_COMMITTED = enum.auto()
     GIVEN_UP = enum.auto()
+    SPOILT = enum.auto()
 
 
 TRANSITIONS: dict[tuple[Phase, Turn], Phase] = {
@@ -54,6 +57,8 @@ TRANSITIONS: dict[tuple[Phase, Turn], Phase] = {
     (Phase.DISTRIBUTING, Turn.GIVEN_UP): Phase.PARKED,
     (Phase.COLLECTING, Turn.GIVEN_UP): Phase.PARKED,
     (Phase.AGGREGATING, Turn.GIVEN_UP): Phase.PARKED,
+    (Phase.AGGREGATING, Turn.SPOILT): Phase.COLLECTING,
+    (Phase.EVALUATING, Turn.SPOILT): Phase.COLLECTING,
 }
 
 
@@ -89,6 +94,31 @@ class ModelDelivered:
 @dataclass(frozen=True)
 class UpdateStored:
     """A worker's update is verified and durable."""
+
+    worker: WorkerName
+    round: int
+
+
+@dataclass(frozen=True)
+class WorkerDeclined:
+    """A worker does not train in this round; it stays, and nobody waits for its update."""
+
+    worker: WorkerName
+    round: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class WorkerRevoked:
+    """A worker's certificate is revoked: neither it nor its update counts any more; a new certificate begins anew."""
+
+    worker: WorkerName
+    reason: str
+
+
+@dataclass(frozen=True)
+class WorkerReconsidered:
+    """A worker that had declined the round trains in it after all."""
 
     worker: WorkerName
     round: int
@@ -144,6 +174,9 @@ Event = (
     | WorkerLeft
     | ModelDelivered
     | UpdateStored
+    | WorkerDeclined
+    | WorkerReconsidered
+    | WorkerRevoked
     | UpdatesAggregated
     | AggregationFailed
     | ModelEvaluated
@@ -235,6 +268,8 @@ class Rounds:
         self._recovered: RoundRecovered | None = None
         self._has_model: set[WorkerName] = set()
         self._delivered: set[WorkerName] = set()
+        self._declined: dict[WorkerName, str] = {}
+        self._is_spoilt = False  # what is being aggregated or evaluated has an update in it that counts no more
         self._phase_began = now
         self._deadline: float | None = None
         self._stopping: str | None = None
@@ -254,6 +289,11 @@ class Rounds:
     def delivered(self) -> frozenset[WorkerName]:
         """Whose updates of this round are durable."""
         return frozenset(self._delivered)
+
+    @property
+    def declined(self) -> dict[WorkerName, str]:
+        """Who does not train in this round, and why."""
+        return dict(self._declined)
 
     def handle(self, event: Event, *, now: float) -> list[Command]:
         """Take one event and return the commands that follow from it, in order."""
@@ -283,7 +323,8 @@ class Rounds:
 
     def missing(self, *, now: float) -> tuple[WorkerName, ...]:
         """Return the workers that the round still waits for, by name."""
-        return tuple(sorted((self._cohort | self.connected) & self._expected(now) - self._delivered))
+        settled = self._delivered | self._declined.keys()
+        return tuple(sorted((self._cohort | self.connected) & self._expected(now) - settled))
 
     def awaited(self, *, now: float) -> frozenset[WorkerName]:
         """Return who is not connected and may still come back."""
@@ -314,6 +355,14 @@ class Rounds:
                 self._has_model.add(worker)
             case UpdateStored(worker, number) if self.refusal(worker, number) is None:
                 self._delivered.add(worker)
+                self._declined.pop(worker, None)
+            case WorkerDeclined(worker, number, reason) if self.refusal(worker, number) is None:
+                if worker not in self._delivered:
+                    self._declined[worker] = reason
+            case WorkerReconsidered(worker, number) if number == self.round_number:
+                self._declined.pop(worker, None)
+            case WorkerRevoked(worker):
+                self._forget(worker)
             case AggregationFailed(reason):
                 self._given_up = reason
             case StopRequested(reason):
@@ -323,10 +372,19 @@ class Rounds:
                 self._lost = dict.fromkeys(event.cohort - self.connected, now) | self._lost
         return []
 
+    def _forget(self, worker: WorkerName) -> None:
+        is_counted = worker in self._delivered and self.phase in (Phase.AGGREGATING, Phase.EVALUATING)
+        self._is_spoilt = self._is_spoilt or is_counted
+        self._lost.pop(worker, None)
+        self._declined.pop(worker, None)
+        for group in (self.connected, self._cohort, self._has_model, self._delivered):
+            group.discard(worker)
+
     def _include(self, worker: WorkerName) -> list[Command]:
         if self.phase not in (Phase.DISTRIBUTING, Phase.COLLECTING) or worker in self._delivered:
             return []
         self._cohort.add(worker)
+        self._declined.pop(worker, None)  # it is asked again
         return [SendModel(worker, self.round_number)]
 
     def _turn(self, event: Event, now: float) -> Turn | None:
@@ -338,13 +396,16 @@ class Rounds:
             case Phase.AGGREGATING:
                 if self._given_up:
                     return Turn.GIVEN_UP
-                return Turn.AGGREGATED if isinstance(event, UpdatesAggregated) else None
+                return self._unless_spoilt(Turn.AGGREGATED) if isinstance(event, UpdatesAggregated) else None
             case Phase.EVALUATING:
-                return Turn.EVALUATED if isinstance(event, ModelEvaluated) else None
+                return self._unless_spoilt(Turn.EVALUATED) if isinstance(event, ModelEvaluated) else None
             case Phase.COMMITTING if isinstance(event, RoundCommitted):
                 is_last = event.is_last or self.round_number >= self._settings.rounds
                 return Turn.LAST_COMMITTED if is_last else Turn.COMMITTED
         return None
+
+    def _unless_spoilt(self, turn: Turn) -> Turn:
+        return Turn.SPOILT if self._is_spoilt else turn
 
     def _turn_while_waiting(self, now: float) -> Turn | None:
         if self._stopping:
@@ -370,7 +431,8 @@ class Rounds:
         if not has_quorum and now >= self._deadline + self._settings.patience_s:
             self._given_up = self._below_quorum(len(self._delivered), "delivered")
             return Turn.GIVEN_UP
-        if self.phase is Phase.DISTRIBUTING and self._cohort & self.connected <= self._has_model | self._delivered:
+        settled = self._has_model | self._delivered | self._declined.keys()
+        if self.phase is Phase.DISTRIBUTING and self._cohort & self.connected <= settled:
             return Turn.MODEL_EVERYWHERE
         return None
 
@@ -380,6 +442,7 @@ class Rounds:
             case Phase.DISTRIBUTING:
                 return self._begin_round(now)
             case Phase.AGGREGATING:
+                self._is_spoilt = False
                 return [Aggregate(number, tuple(sorted(self._delivered)))]
             case Phase.EVALUATING:
                 return [EvaluateModel(number)]
@@ -387,7 +450,7 @@ class Rounds:
                 return [CommitRound(number)]
             case Phase.WAITING:
                 self.round_number, self._phase_began, self._deadline = number + 1, now, None
-                self._cohort, self._has_model, self._delivered = set(), set(), set()
+                self._cohort, self._has_model, self._delivered, self._declined = set(), set(), set(), {}
             case Phase.FINISHED:
                 return [FinishRun()]
             case Phase.PARKED:
@@ -413,7 +476,11 @@ class Rounds:
         return [] if self._is_fresh else [self._phase_began + self._settings.patience_s]
 
     def _below_quorum(self, count: int, verb: str) -> str:
-        return (
-            f"round {self.round_number}: {count} of at least {self._settings.quorum} workers {verb} "
-            f"within deadline and patience"
+        declined = [f"{worker} declined ({reason})" for worker, reason in sorted(self._declined.items())]
+        return "; ".join(
+            [
+                f"round {self.round_number}: {count} of at least {self._settings.quorum} workers {verb} "
+                f"within deadline and patience",
+                *declined,
+            ]
         )

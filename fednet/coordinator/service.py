@@ -7,7 +7,7 @@ import functools
 import itertools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from typing import Any, Protocol, TypeVar
@@ -21,8 +21,11 @@ from fednet.audit.record import CHOSEN_METRICS
 from fednet.config import RunId, RunSettings, WorkerName
 from fednet.coordinator.aggregator import Combined, TrustIn, combine_updates, model_with
 from fednet.coordinator.conclusions import refusal_of_step
+from fednet.coordinator.declining import declined_in
 from fednet.coordinator.desk import DeliveredUpdate, Desk, ModelOffer
+from fednet.coordinator.expulsion import Expulsion, ReadRevocations
 from fednet.coordinator.laggards import laggards
+from fednet.coordinator.privacy_ledger import PrivacyLedger
 from fednet.coordinator.reception import Reception
 from fednet.coordinator.record import RunRecord, Timings
 from fednet.coordinator.round import (
@@ -46,6 +49,7 @@ from fednet.coordinator.round import (
     UpdatesAggregated,
     UpdateStored,
     WorkerJoined,
+    WorkerRevoked,
 )
 from fednet.coordinator.site_evaluation import site_evaluation
 from fednet.coordinator.waiting import some, waiting_text
@@ -53,6 +57,7 @@ from fednet.errors import AggregationError, FednetError, RunParked, StorageError
 from fednet.failpoints import reached_state
 from fednet.protocol.messages import RoundClosed, RunStatus
 from fednet.reporting.reporter import RunReporter, WorkerView
+from fednet.security.revocation import Revocations
 from fednet.storage.store import RunStore
 from fednet.tensors import Manifest, bytes_of, digest_of
 from fednet.transport.capacity import give_back_memory
@@ -76,8 +81,10 @@ class Listening(Protocol):
 class ShowStatus(Protocol):
     """Tells whoever watches over the process how it stands (reporting.status.StatusFile)."""
 
-    def __call__(self, text: str, *, phase: str, round_number: int, views: list[WorkerView]) -> None:
-        """Show it; runs in a thread."""
+    def __call__(
+        self, text: str, *, phase: str, round_number: int, views: list[WorkerView], declined: Mapping[WorkerName, str]
+    ) -> None:
+        """Show it; runs in a thread. `declined`: who takes no part in the round or the run, and why."""
 
 
 Refit = Callable[[torch.Tensor], torch.Tensor]
@@ -109,18 +116,23 @@ class Coordinator:
         team: Team = ALONE,
         keeps_updates: bool = False,
         show_status: ShowStatus | None = None,
+        revocations: ReadRevocations | None = None,
     ) -> None:
-        """`model` is the flat global model (uint8) that the next round starts from; `server` goes with it."""
+        """`model` is the flat global model (uint8) that the next round starts from; `server` goes with it.
+
+        `revocations` is asked again and again while the run lasts; None: nobody is revoked.
+        """
         self._show_status = show_status
         loop = asyncio.get_running_loop()
         committed = record.rounds
+        self._ledger = PrivacyLedger(settings, store) if settings.client_privacy.is_on else None
         self._rounds = Rounds(
             settings,
             first_round=len(committed) + 1,
             known_workers=_workers_of(committed[-1].document) if committed else (),
             grace_s=grace_s,
             now=loop.time(),
-            is_complete=record.is_complete,
+            is_complete=record.is_complete or not self._affords_another,
         )
         # One thread for all work on models: each that does some keeps arenas and multiplication buffers of its own
         self._computing = ThreadPoolExecutor(1, thread_name_prefix="models")
@@ -151,8 +163,17 @@ class Coordinator:
         self._server = server
         self._team = team
         self.reception = Reception(self._desk)
+        self._expulsion = Expulsion(
+            revocations or Revocations,
+            desk=self._desk,
+            reception=self.reception,
+            store=store,
+            notice=reporter.notice,
+        )
+        self._watches = revocations is not None
         self._combined: Combined | None = None
         self._absent: list[WorkerName] = []  # of the round's cohort, when it closed
+        self._declined: dict[WorkerName, str] = {}  # likewise; who declined is not absent
         self._judgement: dict[str, Any] = {}
         self._timings = Timings()
         self._round_began = 0.0
@@ -171,11 +192,15 @@ class Coordinator:
         tasks: list[asyncio.Task[None]] = []
         try:
             await self._renew_status("taking up what is there")
+            await self._expulsion.begin()
             await self._recover()
-            for work in (listener.serve(), self._keep_reporting()):
+            watching = [self._expulsion.watch()] if self._watches else []
+            for work in (listener.serve(), self._keep_reporting(), *watching):
                 tasks.append(asyncio.create_task(work))
                 tasks[-1].add_done_callback(self._report_failure)
             await self._drive()
+            if len(self._record.rounds) < self._settings.rounds:
+                self._reporter.notice(self._farewell)
             await self._end("finished", self._farewell)
             await self._see_off()
         except SyncFailed as exc:  # what the disk holds is unknown: nothing more is written
@@ -206,14 +231,22 @@ class Coordinator:
             return
         under_way = self._store.round_under_way()
         if under_way is not None:
+            under_way = await self._expulsion.still_good(under_way)
             self._recovered = await self._compute(self._desk.recovered, under_way)
             self._desk.events.put_nowait(RoundRecovered(under_way.cohort, frozenset(self._recovered)))
             here = f", {some(sorted(self._recovered), ', ')} delivered already" if self._recovered else ""
             self._reporter.notice(f"going on in the middle of round {under_way.round}{here}")
 
     @property
+    def _affords_another(self) -> bool:
+        """Whether there is client-level privacy left for another round, or none is kept."""
+        return self._ledger is None or self._ledger.affords_another
+
+    @property
     def _farewell(self) -> str:
         done, asked = len(self._record.rounds), self._settings.rounds
+        if done < asked and not self._affords_another:
+            return f"ended early, after {done} of {asked} rounds: another would spend more privacy than the run may"
         if done < asked:
             return f"ended early, after {done} of {asked} rounds: the last {self._settings.early_stop} were no better"
         return f"all {asked} rounds are done"
@@ -251,6 +284,8 @@ class Coordinator:
         reached_state("coordinator.waiting")
         while not self._rounds.is_over:
             event = await self._next_event()
+            if isinstance(event, WorkerRevoked):
+                await self._expulsion.take_back(event)
             before = self._rounds.phase
             commands = self._rounds.handle(event, now=self._desk.now())
             self._answer(event)
@@ -319,7 +354,10 @@ class Coordinator:
         assert desk.offer is not None
         collecting_s = desk.now() - desk.offer.began_s
         self._timings.train = max(desk.delivered[worker].train_s for worker in workers)
-        self._absent = sorted(self._rounds.cohort - set(workers))
+        self._declined = declined_in(
+            self._rounds.cohort, workers, this_round=self._rounds.declined, the_run=desk.run_declined_by
+        )
+        self._absent = sorted(self._rounds.cohort - set(workers) - self._declined.keys())
         self._timings.transfer = max(0.0, collecting_s - self._timings.train)
         for session in list(self.reception.sessions.values()):
             await session.close_round(number)
@@ -336,7 +374,9 @@ class Coordinator:
                 trust_in=self._trust_in,
                 team=self._team,
                 quarantined=self._record.quarantined(),
+                resent=self._record.resent({worker: desk.delivered[worker].sha256 for worker in workers}),
                 server=self._server,
+                release=None if self._ledger is None else self._ledger.release,
             )
             self._combined = replace(self._combined, model=await self._refitted(self._combined.model))
         except AggregationError as exc:
@@ -377,6 +417,8 @@ class Coordinator:
 
     async def _judged_with_suspects(self, combined: Combined) -> dict[str, Any]:
         """Return validation with each suspect's update counted too: is it a faulty site, or one that is missed?"""
+        if self._ledger is not None:
+            return {}  # their updates have no noise
         suspects = {each.worker for each in self._record.suspects()}
         found = {}
         for verdict in combined.outcome.verdicts:
@@ -403,6 +445,8 @@ class Coordinator:
             "round": number,
             **combined.document(self._desk.delivered),
             "absent": self._absent,
+            **({"declined": self._declined} if self._declined else {}),
+            **({"revoked": revoked} if (revoked := self._expulsion.of_round) else {}),
             **self._judgement,
             **self._told_by_sites(number, combined),
         }
@@ -419,6 +463,7 @@ class Coordinator:
         for worker, session in self.reception.sessions.items():
             session.link.send(self._closing(worker, document))
         self._desk.end_round()
+        self._expulsion.round_is_over()
         self._reporter.round_committed(document)
         if "refused" in document:
             self._reporter.notice(f"Warning: {document['refused']['reason']}")
@@ -428,7 +473,7 @@ class Coordinator:
                 self._reporter.notice(f"Warning: {warning(suspect, would_improve=tried)}")
         for text in laggards([each.document for each in self._record.rounds]):
             self._reporter.notice(f"Warning: {text}")
-        self._desk.events.put_nowait(RoundCommitted(is_last=self._record.is_complete))
+        self._desk.events.put_nowait(RoundCommitted(is_last=self._record.is_complete or not self._affords_another))
 
     def _told_by_sites(self, number: int, combined: Combined) -> dict[str, Any]:
         updates = [self._desk.delivered[verdict.worker] for verdict in combined.outcome.verdicts]
@@ -475,7 +520,10 @@ class Coordinator:
     async def _renew_status(self, text: str) -> None:
         if self._show_status is not None:
             phase, number, views = self._rounds.phase.value, self._rounds.round_number, list(self._desk.views.values())
-            await asyncio.to_thread(self._show_status, text, phase=phase, round_number=number, views=views)
+            declined = self._desk.run_declined_by | self._rounds.declined
+            await asyncio.to_thread(
+                self._show_status, text, phase=phase, round_number=number, views=views, declined=declined
+            )
 
     def _report_waiting(self) -> str:
         text = waiting_text(self._rounds, self._settings, self._desk)

@@ -7,8 +7,17 @@ import contextlib
 import logging
 from dataclasses import asdict
 
+from fednet.coordinator.declining import plain_reason
 from fednet.coordinator.desk import Desk, IncomingUpdate
-from fednet.coordinator.round import ModelDelivered, WorkerJoined, WorkerLeft, WorkerLost
+from fednet.coordinator.renewals import Renewals
+from fednet.coordinator.round import (
+    ModelDelivered,
+    WorkerDeclined,
+    WorkerJoined,
+    WorkerLeft,
+    WorkerLost,
+    WorkerReconsidered,
+)
 from fednet.coordinator.site_evaluation import impossibility
 from fednet.errors import ConnectionLost, FednetError, RemoteProtocolError, StorageError
 from fednet.protocol import limits
@@ -24,6 +33,8 @@ from fednet.protocol.messages import (
     Ready,
     Records,
     RecordsWanted,
+    RenewalRequested,
+    RoundDeclined,
     RoundStarted,
     UpdateAccepted,
     UpdateOffered,
@@ -37,22 +48,28 @@ from fednet.transport.link import Link
 
 log = logging.getLogger("fednet.coordinator")
 
-_LEAVING = ("left", "declined", "failed")  # goodbyes of a worker that does not come back by itself
+DECLINED = "declined"  # the goodbye of a hospital that does not agree to the run
+_LEAVING = ("left", DECLINED, "failed")  # goodbyes of a worker that does not come back by itself
+_PARTING_S = 0.3  # with the look for revocations, less than a second until an expelled worker is gone
 READY_TIMEOUT_S = 300.0  # a worker may decode its scans and load weights between Welcome and Ready
 
 
 class Session:
     """Serves one identified worker from its Hello until the link ends."""
 
-    def __init__(self, desk: Desk, link: Link, identity: PeerIdentity) -> None:
+    def __init__(self, desk: Desk, link: Link, identity: PeerIdentity, renewals: Renewals) -> None:
         self.worker = identity.name
         self.link = link
         self.known_record = 0  # the last round of which the worker has the record
-        self._fingerprint = identity.fingerprint
+        self.identity = identity
         self._desk = desk
+        self._renewals = renewals
+        self._renewing: asyncio.Task[None] | None = None
+        self._shown = link.certificate  # what proves the worker: the connection's certificate, or the last one given
         self._upload: asyncio.Task[None] | None = None
         self._upload_transfer = 0
         self._said_goodbye = self._leaves = False
+        self.is_expelled = False
         self._ended = asyncio.Event()
 
     async def serve(self, hello: Hello) -> None:
@@ -66,18 +83,47 @@ class Session:
         """Wait until this session has let go of all it held."""
         await self._ended.wait()
 
+    async def expel(self, code: str, reason: str) -> None:
+        """Tell the worker why it takes part no more, take nothing of it from now on, and hang up.
+
+        A moment passes in which it may hang up itself: a connection that is torn down in the middle of an upload may
+        take the goodbye with it.
+        """
+        self.is_expelled = self._leaves = True
+        self.link.send(Goodbye(code=code, reason=reason[: limits.MAX_TEXT]))
+        await self._cancel_upload()
+        self.link.discard(self._upload_transfer)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PARTING_S):
+                await self.ended()
+        self.link.abort(reason)
+
     async def _serve(self, hello: Hello) -> None:
         await self._greet(hello)
+        if self.is_expelled:
+            return
         view = self._desk.views[self.worker]
         self._desk.events.put_nowait(WorkerJoined(self.worker))
         try:
             while not self._said_goodbye:
-                self._take(await self.link.receive())
+                message = await self.link.receive()
+                if self.is_expelled and not isinstance(message, Goodbye):
+                    continue
+                self._take(message)
+                if isinstance(message, Goodbye):
+                    await self._note_goodbye(message)
         finally:
             await self._cancel_upload()
-            view.is_connected, view.activity = False, "left" if self._leaves else "lost its connection"
+            await self._cancel_renewal()
+            view.is_connected, view.activity = False, self._parting
             gone = WorkerLeft(self.worker) if self._leaves else WorkerLost(self.worker)
             self._desk.events.put_nowait(gone)
+
+    @property
+    def _parting(self) -> str:
+        if self.is_expelled:
+            return "revoked"
+        return "left" if self._leaves else "lost its connection"
 
     def send_model(self) -> None:
         """Offer the round's model."""
@@ -143,6 +189,7 @@ class Session:
                 settings=desk.settings.to_dict(),
                 manifest=desk.manifest.digest,
                 heartbeat_s=limits.HEARTBEAT_S,
+                authorities_sha256=self._renewals.authorities_sha256,
             )
         )
         try:
@@ -151,6 +198,7 @@ class Session:
         except TimeoutError as exc:
             raise ConnectionLost(f"{self.worker} was not ready within {READY_TIMEOUT_S:.0f} s") from exc
         if isinstance(ready, Goodbye):
+            await self._note_goodbye(ready)
             raise ConnectionLost(f"{self.worker} does not take part: {ready.reason}")
         assert isinstance(ready, Ready)
         if ready.manifest != desk.manifest.digest:
@@ -158,7 +206,7 @@ class Session:
             reason = f"the worker's {desk.settings.model} has another layout ({found}): install the same FedNet version"
             await self._turn_away("model-differs", reason)
         self.known_record = ready.known_record
-        await desk.worker_ready(self.worker, ready, fingerprint=self._fingerprint)
+        await desk.worker_ready(self.worker, ready, fingerprint=self.identity.fingerprint)
 
     async def _turn_away(self, code: str, reason: str) -> None:
         await self.link.close(code, reason)
@@ -181,9 +229,34 @@ class Session:
                 self._consider(message)
             case RecordsWanted():
                 self.link.send(Records(headers=self._desk.headers_after(message.after)))
+            case RenewalRequested():
+                self._start_renewing(message)
             case Goodbye():
-                self._said_goodbye, self._leaves = True, message.code in _LEAVING
+                self._said_goodbye, self._leaves = True, self.is_expelled or message.code in _LEAVING
                 log.info("%s left: %s", self.worker, message.reason)
+            case RoundDeclined():
+                self._declines(message)
+
+    async def _note_goodbye(self, said: Goodbye) -> None:
+        if said.code == DECLINED:
+            await self._desk.run_declined(self.worker, plain_reason(said.reason))
+
+    def _declines(self, declined: RoundDeclined) -> None:
+        if self._desk.rounds.refusal(self.worker, declined.round) is not None:
+            return  # the round has closed meanwhile
+        reason = plain_reason(declined.reason)
+        self._show("declined this round")
+        log.warning("%s declines round %d: %s", self.worker, declined.round, reason)
+        self._desk.events.put_nowait(WorkerDeclined(self.worker, declined.round, reason))
+
+    def _start_renewing(self, asked: RenewalRequested) -> None:
+        if self._renewing is not None and not self._renewing.done():
+            raise RemoteProtocolError(f"{self.worker} asks for a second certificate while the first is being signed")
+        self._renewing = asyncio.create_task(self._renew(asked))
+
+    async def _renew(self, asked: RenewalRequested) -> None:
+        assert self._shown is not None, "a session has a certificate"
+        self._shown = await self._renewals.answer(self.link, self._shown, asked) or self._shown
 
     def _start_sending(self, wanted: ModelWanted) -> None:
         offer = self._desk.offer
@@ -196,6 +269,7 @@ class Session:
         if wanted.transfer != offer.round:
             raise RemoteProtocolError(f"{self.worker} wants transfer {wanted.transfer}, offered was {offer.round}")
         self._show("receiving the model")
+        self._desk.events.put_nowait(WorkerReconsidered(self.worker, wanted.round))
         self.link.start_transfer(
             wanted.transfer,
             offer.data,
@@ -240,7 +314,7 @@ class Session:
         self._show("sending its update")
         incoming: IncomingUpdate | None = None
         try:
-            incoming = self._desk.incoming(self.worker, offered, fingerprint=self._fingerprint)
+            incoming = self._desk.incoming(self.worker, offered, fingerprint=self.identity.fingerprint)
             await self._receive_verified(offered, incoming)
             await self._desk.keep(self.worker, incoming)
         except StorageError as exc:
@@ -280,3 +354,9 @@ class Session:
             self._upload.cancel()
             with contextlib.suppress(asyncio.CancelledError, FednetError):
                 await self._upload
+
+    async def _cancel_renewal(self) -> None:
+        if self._renewing is not None:
+            self._renewing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._renewing

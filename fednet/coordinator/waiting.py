@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fednet.config import RunSettings
+from fednet.coordinator.declining import declined_text
 from fednet.coordinator.desk import Desk
 from fednet.coordinator.round import Phase, Rounds
 
@@ -12,7 +13,15 @@ _MOST_NAMED = 8  # workers in one line
 
 
 def waiting_text(rounds: Rounds, settings: RunSettings, desk: Desk) -> str:
-    """Say for whom the run waits and why: "waiting for 1 of 4: client3 is training, 62 %, about 40 s left"."""
+    """Say for whom the run waits and why: "waiting for 1 of 4: client3 is training, 62 %, about 40 s left".
+
+    And who has declined what.
+    """
+    declined = declined_text(desk.run_declined_by | rounds.declined)
+    return "; ".join([_waiting_text(rounds, settings, desk), *([declined] if declined else [])])
+
+
+def _waiting_text(rounds: Rounds, settings: RunSettings, desk: Desk) -> str:
     number = rounds.round_number
     missing = rounds.missing(now=desk.now())
     if rounds.phase is not Phase.WAITING:

@@ -50,6 +50,10 @@ class Kind(enum.IntEnum):
     PROBED = 20
     RECORDS_WANTED = 21
     RECORDS = 22
+    RENEWAL_REQUESTED = 23
+    RENEWED = 24
+    RENEWAL_REFUSED = 25
+    ROUND_DECLINED = 26
 
 
 class Header(NamedTuple):

@@ -32,12 +32,20 @@ FRAMES_PER_S = {
 OTHER_FRAMES_PER_S = 50  # rounds without training may follow each other that fast; PROGRESS comes once a second
 FRAMES_BURST_S = 5  # so many seconds' worth at once: a stalled link delivers what has piled up
 
+# Enrolment: an attempt costs a thread, a transaction and perhaps a signature; workers wait and try again
+ENROLMENTS_AT_ONCE_OF_ONE = 20  # of one address: a firewall's hospitals, or all workers of a demonstration
+ENROLMENTS_PER_S_OF_ONE = 1.0
+ENROLMENTS_AT_ONCE = 100
+ENROLMENTS_PER_S = 10.0  # of all together; a federation enrols once
+MAX_ENROLLING_ADDRESSES = 4096  # that are remembered, the latest
+
 # Time, in seconds
 HANDSHAKE_TIMEOUT_S = 5.0  # for TLS, from accept; absolute, so a byte a second gains nothing
 HELLO_TIMEOUT_S = 5.0  # for the first complete frame after TLS; absolute too
 GREETING_TAKES_S = 0.5  # of a peer whose place another needs: TLS and Hello are four messages
 HEARTBEAT_S = 10.0  # how often each side says that it lives
 DEAD_AFTER_S = 30.0  # three heartbeats without a byte: the link is half open
+RENEWAL_EVERY_S = 10.0  # of one worker: each renewal costs a signature and a row that stays
 PROBING_S = 30.0  # how long one connection may measure; absolute
 ALIVE_WITHIN_S = 3.0  # how long an older session has to answer before a newer one of the same identity replaces it
 

@@ -26,9 +26,11 @@ Seconds = Annotated[float, Between(0.0, 1e9)]
 Moment = Annotated[float, Between(0.0, 1e10)]  # seconds since 1970, UTC
 Number = Annotated[float, Between(-1e300, 1e300)]
 Share = Annotated[float, Between(0.0, 1.0)]
+Epsilon = Annotated[float, Between(0.0, 1e6)]
 Text = Annotated[str, Between(0, limits.MAX_TEXT)]
 Name = Annotated[str, Between(1, 64)]
 Digest = Annotated[str, Between(64, 64)]
+MaybeDigest = Annotated[str, Between(0, 64)]
 Blob = Annotated[bytes, Between(1, 8192)]
 MaybeBlob = Annotated[bytes, Between(0, 8192)]
 Blobs = Annotated[list[bytes], Between(0, limits.MAX_RECORDS)]  # each a blob
@@ -75,6 +77,7 @@ class Welcome(Message):
     settings: Document
     manifest: Digest
     heartbeat_s: Seconds
+    authorities_sha256: MaybeDigest = ""  # of the authorities that it trusts; empty: it renews no certificates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +130,15 @@ class Progress(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RoundDeclined(Message):
+    """Worker: does not train in this round, and why. Asking for the model after all takes it back."""
+
+    kind = Kind.ROUND_DECLINED
+    round: Round
+    reason: Text
+
+
+@dataclass(frozen=True, kw_only=True)
 class UpdateOffered(Message):
     """Worker: its trained update, safe on its own disk, as `transfer`."""
 
@@ -139,6 +151,8 @@ class UpdateOffered(Message):
     train_s: Seconds
     loss: Number
     confusion: Counts = field(default_factory=list)  # of the round's model on scans held out here; empty: not shared
+    epsilon: Epsilon = 0.0  # of differential privacy, spent here by all trainings so far; 0: none, else `loss` is untold
+    delta: Share = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,6 +263,32 @@ class Enrolled(Message):
 
     kind = Kind.ENROLLED
     certificate: Blob
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenewalRequested(Message):
+    """Worker: asks for a new certificate of the name and role that the one it shows has; in place of Hello, or later."""
+
+    kind = Kind.RENEWAL_REQUESTED
+    request: Blob  # a PKCS #10 signing request for a new key, DER (RFC 2986)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renewed(Message):
+    """Coordinator: the certificate, to be shown from the next connection on, and whom to trust."""
+
+    kind = Kind.RENEWED
+    certificate: Blob
+    authorities: Blobs  # DER each: those that are trusted now, and certificates by which one vouches for another
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenewalRefused(Message):
+    """Coordinator: signs no new certificate; the session goes on."""
+
+    kind = Kind.RENEWAL_REFUSED
+    code: Name
+    reason: Text
 
 
 @dataclass(frozen=True, kw_only=True)

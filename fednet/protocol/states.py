@@ -22,6 +22,7 @@ class State(enum.Enum):
     PROBING = "probing"  # both: the peer measures the way
     GREETED = "greeted"  # coordinator: Hello came; the worker builds its model
     ENROLLING = "enrolling"  # worker: asked for a certificate
+    RENEWING = "renewing"  # worker: asked for a certificate in the place of the one it shows, and for nothing else
     WAITING = "waiting"  # worker: said Hello
     JOINED = "joined"  # both: rounds may come
     CLOSED = "closed"  # Goodbye came, or an enrolment is done
@@ -35,6 +36,7 @@ RECEIVE: dict[tuple[Role, State], dict[Kind, State]] = {
     (Role.COORDINATOR, State.IDENTIFIED): {
         Kind.HELLO: State.GREETED,
         Kind.PROBE: State.PROBING,
+        Kind.RENEWAL_REQUESTED: State.CLOSED,
         Kind.GOODBYE: State.CLOSED,
     },
     (Role.COORDINATOR, State.PROBING): {Kind.PROBE: State.PROBING, Kind.GOODBYE: State.CLOSED},
@@ -46,14 +48,21 @@ RECEIVE: dict[tuple[Role, State], dict[Kind, State]] = {
     (Role.COORDINATOR, State.JOINED): {
         Kind.MODEL_WANTED: State.JOINED,
         Kind.PROGRESS: State.JOINED,
+        Kind.ROUND_DECLINED: State.JOINED,
         Kind.UPDATE_OFFERED: State.JOINED,
         Kind.RECORDS_WANTED: State.JOINED,
+        Kind.RENEWAL_REQUESTED: State.JOINED,
         Kind.CHUNK: State.JOINED,
         Kind.CHUNKS_RECEIVED: State.JOINED,
         Kind.HEARTBEAT: State.JOINED,
         Kind.GOODBYE: State.CLOSED,
     },
     (Role.WORKER, State.ENROLLING): {Kind.ENROLLED: State.CLOSED, Kind.GOODBYE: State.CLOSED},
+    (Role.WORKER, State.RENEWING): {
+        Kind.RENEWED: State.CLOSED,
+        Kind.RENEWAL_REFUSED: State.CLOSED,
+        Kind.GOODBYE: State.CLOSED,
+    },
     (Role.WORKER, State.PROBING): {Kind.PROBED: State.PROBING, Kind.GOODBYE: State.CLOSED},
     (Role.WORKER, State.WAITING): {
         Kind.WELCOME: State.JOINED,
@@ -69,6 +78,8 @@ RECEIVE: dict[tuple[Role, State], dict[Kind, State]] = {
         Kind.UPDATE_REFUSED: State.JOINED,
         Kind.ROUND_CLOSED: State.JOINED,
         Kind.RECORDS: State.JOINED,
+        Kind.RENEWED: State.JOINED,
+        Kind.RENEWAL_REFUSED: State.JOINED,
         Kind.RUN_STATUS: State.JOINED,
         Kind.HEARTBEAT: State.JOINED,
         Kind.GOODBYE: State.CLOSED,
@@ -89,6 +100,8 @@ SEND: dict[Role, frozenset[Kind]] = {
             Kind.RECORDS,
             Kind.RUN_STATUS,
             Kind.ENROLLED,
+            Kind.RENEWED,
+            Kind.RENEWAL_REFUSED,
             Kind.PROBED,
             *_ANYTIME,
         }
@@ -99,10 +112,12 @@ SEND: dict[Role, frozenset[Kind]] = {
             Kind.READY,
             Kind.MODEL_WANTED,
             Kind.PROGRESS,
+            Kind.ROUND_DECLINED,
             Kind.UPDATE_OFFERED,
             Kind.RECORDS_WANTED,
             Kind.CHUNKS_RECEIVED,
             Kind.ENROL_REQUESTED,
+            Kind.RENEWAL_REQUESTED,
             Kind.PROBE,
             *_ANYTIME,
         }

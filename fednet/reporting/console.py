@@ -40,6 +40,15 @@ def rejections(document: dict[str, Any]) -> list[str]:
     return [f"{entry['worker']} {entry['reason']}" for entry in document["updates"] if not entry["selected"]]
 
 
+def declines(document: dict[str, Any]) -> list[str]:
+    """Return one line for each worker that does not count in this round: its hospital does not agree, or is revoked."""
+    return [
+        f"{worker} {what}: {reason}"
+        for what in ("declined", "revoked")
+        for worker, reason in document.get(what, {}).items()
+    ]
+
+
 def sites_line(document: dict[str, Any]) -> str | None:
     """Return what sites say of the model that the round began with, the lowest first; None where none shares."""
     sites = document.get("site_evaluation")
@@ -49,6 +58,20 @@ def sites_line(document: dict[str, Any]) -> str | None:
     texts = [f"{worker} {sites[worker]['accuracy']:.2f} of {sites[worker]['images']}" for worker in told[:_MOST_SITES]]
     more = [f"and {len(told) - _MOST_SITES} more"] if len(told) > _MOST_SITES else []
     return f"sites on round {document['round'] - 1}'s model: {', '.join([*texts, *more])}"
+
+
+def privacy_line(document: dict[str, Any]) -> str | None:
+    """Return what client-level differential privacy has spent; None where the run keeps none."""
+    told = document.get("client_privacy")
+    if not told:
+        return None
+    lost = told["rounds"] - document["round"]
+    more = f", {lost} of them of rounds that were not committed" if lost > 0 else ""
+    steps = "1 noised step" if told["rounds"] == 1 else f"{told['rounds']} noised steps"
+    return (
+        f"client-level privacy spent: epsilon {told['epsilon']:.3g} at delta {told['delta']:g} for {steps}{more}; "
+        f"{told['clipped']} of {len(document['updates'])} updates were clipped to {told['clip']:g}"
+    )
 
 
 def rounds_table(documents: list[dict[str, Any]]) -> Table:
@@ -95,10 +118,12 @@ class RunConsole:
                 self.notice(" | ".join(_COLUMNS))
                 self._header_shown = True
             self.notice(" | ".join(round_cells(document)))
-        for line in rejections(document):
+        for line in (*rejections(document), *declines(document)):
             self.notice(f"  {line}")
         if (told := sites_line(document)) is not None:
             self.notice(f"  {told}")
+        if (spent := privacy_line(document)) is not None:
+            self.notice(f"  {spent}")
 
     def close(self) -> None:
         """Take the live view away."""
@@ -123,8 +148,9 @@ class WorkerConsole:
 
     def training(self, round_number: int, progress: Progressing) -> None:
         """Print how far training is: over one line in a terminal, else every 15 s."""
+        loss = "" if progress.loss is None else f"loss {progress.loss:.3f}, "
         text = (
-            f"round {round_number}: training {progress.fraction:.0%}, loss {progress.loss:.3f}, "
+            f"round {round_number}: training {progress.fraction:.0%}, {loss}"
             f"{progress.images_per_s:.0f} images/s, about {progress.remaining_s:.0f} s left"
         )
         if self._is_live:

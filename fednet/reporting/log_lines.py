@@ -51,6 +51,9 @@ class LogReporter:
                 seconds=document["seconds"],
                 verdicts=verdicts,
                 absent=document.get("absent", []),
+                client_privacy=document.get("client_privacy"),
+                declined=document.get("declined", {}),
+                revoked=document.get("revoked", {}),
                 sites={
                     worker: {"accuracy": each["accuracy"], "images": each["images"]}
                     for worker, each in document.get("site_evaluation", {}).items()

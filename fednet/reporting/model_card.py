@@ -67,6 +67,7 @@ class Origin:
     record: str = ""  # digest of the audit chain's last header
     split: Mapping[str, Any] | None = None  # `split.json`, where the coordinator's data has one
     sites: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # scans by class, where they lie here
+    spent: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of these sites' privacy: epsilon, delta
 
 
 def model_card(
@@ -77,6 +78,8 @@ def model_card(
     `documents`: the rounds as history.json has them, first to last; `found`: what the last look at the model found.
     """
     told = _told_by_sites(documents, model.round)
+    spent = documents[-1].get("client_privacy")  # by all rounds: the best model was chosen from them
+    claimed = _private_sites(documents) or origin.spent
     documents = [each for each in documents if each["round"] <= model.round]
     last = documents[-1]
     return {
@@ -123,7 +126,7 @@ def model_card(
         },
         "site_evaluation": told,
         "calibration": found.calibration,
-        "privacy": privacy_of(origin.settings),
+        "privacy": privacy_of(origin.settings, spent, claimed),
     }
 
 
@@ -133,8 +136,46 @@ def card_files(model: str) -> tuple[str, str]:
     return f"{stem}.card.json", f"{stem}.card.md"
 
 
-def privacy_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a run with these settings did for the privacy of its scans, and what that has spent."""
+def privacy_of(
+    settings: Mapping[str, Any],
+    client_level: Mapping[str, Any] | None = None,
+    sites: Mapping[str, Mapping[str, float]] | None = None,
+) -> dict[str, Any]:
+    """Return what a run with these settings did for the privacy of its scans, and what that has spent.
+
+    `client_level`: what its last round says of client-level differential privacy, where it keeps any; `sites`:
+    {"epsilon", "delta"} that each site says to have spent of its own scans' privacy, 0.0 for one that keeps none.
+    """
+    found = _privacy_of_run(client_level)
+    private = {name: dict(each) for name, each in (sites or {}).items() if each["epsilon"]}
+    if not private:
+        return found
+    told = ", ".join(
+        f"{name} epsilon {each['epsilon']:.3g} at delta {each['delta']:g}" for name, each in sorted(private.items())
+    )
+    others = ", ".join(sorted(set(sites or ()) - set(private)))
+    text = (
+        f"Differential privacy at the sites, as they say themselves: {told}. It bounds what all updates of such a site "
+        "together tell of whether one scan was among its scans, not of a patient with several, and not how many scans "
+        "there are." + (f" Nothing bounds it for {others}." if others else "")
+    )
+    return {
+        "differential_privacy": found["differential_privacy"],
+        "sites": private,
+        "spent": f"{found['spent']} {text}" if client_level else text,
+    }
+
+
+def _privacy_of_run(client_level: Mapping[str, Any] | None) -> dict[str, Any]:
+    if client_level:
+        names = ("epsilon", "delta", "rounds", "clip", "noise_deviation", "sensitivity", "adjacency")
+        return {
+            "differential_privacy": {"level": "client", **{name: client_level[name] for name in names}},
+            "spent": f"Client-level differential privacy: epsilon {client_level['epsilon']:.3g} at delta "
+            f"{client_level['delta']:g}, spent on {client_level['rounds']} noised steps by all models of the run "
+            "together. It bounds what these models tell of all that one hospital sent; whoever runs the coordinator "
+            "sees each update without noise, and figures, verdicts and counts of scans in this card are not covered.",
+        }
     return {
         "differential_privacy": None,
         "spent": "No differential privacy was applied: nothing bounds what the model tells of a single training scan.",
@@ -175,6 +216,23 @@ def _claimed(documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _counted(sites: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
     return [{"site": name, "samples": sum(found.values()), "classes": dict(found)} for name, found in sites.items()]
+
+
+def _private_sites(documents: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return what each site said last to have spent of its privacy; 0.0 where any of its updates had none.
+
+    Nothing where no site has said so.
+    """
+    spent: dict[str, dict[str, float]] = {}
+    for document in documents:
+        for update in document.get("updates") or ():
+            name, epsilon = str(update["worker"]), float(update.get("epsilon") or 0.0)
+            was_private = spent.get(name, {"epsilon": epsilon})["epsilon"] > 0
+            spent[name] = {
+                "epsilon": epsilon if was_private else 0.0,
+                "delta": float(update.get("delta") or 0.0),
+            }
+    return spent if any(each["epsilon"] for each in spent.values()) else {}
 
 
 def _contributions(documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

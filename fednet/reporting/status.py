@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from fednet.config import WorkerName
 from fednet.errors import StorageError
 from fednet.reporting.reporter import WorkerView
 from fednet.storage.atomic import write_json
-from fednet.storage.history import Standing, read_history
+from fednet.storage.history import RunHistory, Standing, read_history
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,15 @@ class StatusFile:
         self._path = folder / _NAME
         self._has_failed = False
 
-    def show(self, text: str, *, phase: str, round_number: int, views: list[WorkerView]) -> None:
+    def show(
+        self,
+        text: str,
+        *,
+        phase: str,
+        round_number: int,
+        views: list[WorkerView],
+        declined: Mapping[WorkerName, str],
+    ) -> None:
         """Replace what it says; a file that cannot be written is logged once."""
         document = {
             "updated": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -36,6 +46,7 @@ class StatusFile:
             "phase": phase,
             "round": round_number,
             "text": text,
+            "declined": dict(declined),
             "workers": [
                 {
                     "name": view.name,
@@ -81,6 +92,7 @@ def standing_of(folder: Path, *, now: datetime) -> Status:
         "rounds_done": len(history.rounds),
         "rounds": history.settings.rounds,
         "ending": history.ending,
+        "declined": _declined(history),
         "live": live,
         "healthy": is_alive or history.standing is Standing.FINISHED,
     }
@@ -92,7 +104,27 @@ def standing_of(folder: Path, *, now: datetime) -> Status:
         text += f"; {live['text'] if is_alive else silence}"
     elif history.standing is Standing.RUNNING:
         text += "; it is starting"
+    text += "".join(f"\n{line}" for line in declined_lines(history))
     return Status(bool(document["healthy"]), text, document)
+
+
+def declined_lines(history: RunHistory) -> list[str]:
+    """Return a sentence for each hospital that declined the run, or any of its rounds with the last reason."""
+    last: dict[str, tuple[int, int, str]] = {}
+    for document in history.rounds:
+        for worker, reason in document.get("declined", {}).items():
+            count = last[worker][0] + 1 if worker in last else 1
+            last[worker] = count, document["round"], reason
+    rounds = [
+        f"{worker} declined {count} of {len(history.rounds)} rounds, last round {number}: {reason}"
+        for worker, (count, number, reason) in sorted(last.items())
+    ]
+    return [f"declined the run: {each}" for each in history.declined] + rounds
+
+
+def _declined(history: RunHistory) -> dict[str, Any]:
+    rounds = {each["round"]: each["declined"] for each in history.rounds if "declined" in each}
+    return {"run": list(history.declined), "rounds": rounds}
 
 
 def live_status(folder: Path) -> dict[str, Any] | None:

@@ -6,17 +6,23 @@ import ssl
 from pathlib import Path
 
 from fednet.errors import CredentialError
-from fednet.security.enrolment import Credentials
+from fednet.security.authority import pem_of
+from fednet.security.enrolment import Credentials, settled
 from fednet.security.keys import refuse_readable_by_others
+from fednet.security.trusted import known_authorities
 
 
 def coordinator_context(folder: Path) -> ssl.SSLContext:
     """Return the context of the coordinator's one port.
 
-    A client certificate is asked for and, when given, verified against our authority. A connection without one gets
-    through the handshake, because enrolment needs it; the protocol lets it do nothing else.
+    A client certificate is asked for and, when given, verified against our authorities and those of sites that are
+    trusted: for which names, `KnownAuthorities` decides. A connection without one gets through the handshake, because
+    enrolment needs it; the protocol lets it do nothing else.
     """
-    context = _context(ssl.PROTOCOL_TLS_SERVER, folder / "authority" / "ca.pem")
+    known = known_authorities(folder)
+    context = _context(ssl.PROTOCOL_TLS_SERVER)
+    context.load_verify_locations(cadata=pem_of(known.certificates).decode())
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # a site's authority may stand beneath one we do not know
     _load_own(context, folder / "coordinator" / "cert.pem", folder / "coordinator" / "key.pem")
     context.verify_mode = ssl.CERT_OPTIONAL
     context.num_tickets = 0  # resumption would let a revoked certificate back in
@@ -25,8 +31,14 @@ def coordinator_context(folder: Path) -> ssl.SSLContext:
 
 def worker_context(credentials: Credentials) -> ssl.SSLContext:
     """Return the context of a worker that has a certificate; the coordinator's name or address is verified."""
-    context = _context(ssl.PROTOCOL_TLS_CLIENT, credentials.authority_path)
-    _load_own(context, credentials.certificate_path, credentials.key_path)
+    authority = credentials.authority_path
+    context = _context(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(cafile=authority)
+    except (OSError, ssl.SSLError) as exc:
+        raise CredentialError(f"authority {authority}", found="no readable certificate") from exc
+    with settled(credentials):
+        _load_own(context, credentials.certificate_path, credentials.key_path)
     return context
 
 
@@ -35,8 +47,7 @@ def enrolment_context(authority_der: bytes) -> ssl.SSLContext:
 
     Raises `CredentialError` when the token's authority is no certificate.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context = _context(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context.load_verify_locations(cadata=authority_der)
     except (ValueError, ssl.SSLError) as exc:
@@ -74,21 +85,23 @@ def explain_tls_failure(exc: ssl.SSLError, *, host: str) -> CredentialError:
     return CredentialError(f"TLS with {host}", found=reason, todo="check address, port and certificates")
 
 
-def _context(purpose: int, authority: Path) -> ssl.SSLContext:
+def _context(purpose: int) -> ssl.SSLContext:
     context = ssl.SSLContext(purpose)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    try:
-        context.load_verify_locations(cafile=authority)
-    except (OSError, ssl.SSLError) as exc:
-        raise CredentialError(f"authority {authority}", found="no readable certificate") from exc
     return context
 
 
 def _load_own(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     refuse_readable_by_others(key)
     try:
-        context.load_cert_chain(certificate, key)
+        context.load_cert_chain(certificate, key, password=_no_passphrase)  # else OpenSSL asks at the terminal
     except (OSError, ssl.SSLError) as exc:
         raise CredentialError(
-            f"certificate {certificate}", found="not usable with its key", todo="start again: a new one is made"
+            f"certificate {certificate}",
+            found="not usable with its key",
+            todo="start again: a new one is made; one of your own needs its own key, without a passphrase",
         ) from exc
+
+
+def _no_passphrase() -> str:
+    return ""

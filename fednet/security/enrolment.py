@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from fednet.config import WorkerName, worker_name
 from fednet.errors import CredentialError
-from fednet.security.authority import Authority, public_key_of, read_certificate
-from fednet.security.identity import identity_of, load_certificate
+from fednet.security.authority import Authority, is_issued_by, public_key_of, read_certificate, read_certificates
+from fednet.security.identity import Role, identity_of, load_certificate
 from fednet.security.keys import load_key, new_key, private_folder, save_key
 from fednet.security.loopback import LoopbackGrant
 from fednet.security.tokens import TokenLedger
+from fednet.storage import disk
 from fednet.storage.atomic import write_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenFiles:
+    """A certificate of the site's own authority, with its key, and whom this site trusts; FedNet changes none."""
+
+    authority: Path
+    certificate: Path
+    key: Path
 
 
 @dataclass(frozen=True)
@@ -29,26 +42,37 @@ class Credentials:
 
     name: WorkerName
     folder: Path
+    given: GivenFiles | None = None  # in place of what lies in the folder
 
     @property
     def key_path(self) -> Path:
         """The private key; it never leaves this machine."""
-        return self.folder / "key.pem"
+        return self.given.key if self.given else self.folder / "key.pem"
 
     @property
     def certificate_path(self) -> Path:
         """The certificate that the coordinator signed."""
-        return self.folder / "cert.pem"
+        return self.given.certificate if self.given else self.folder / "cert.pem"
 
     @property
     def authority_path(self) -> Path:
-        """The only authority this worker trusts."""
-        return self.folder / "ca.pem"
+        """The only authority this worker trusts; while that one is being replaced, its successor too."""
+        return self.given.authority if self.given else self.folder / "ca.pem"
+
+    @property
+    def staged_key_path(self) -> Path:
+        """The key of a renewal that is under way."""
+        return self.folder / "key.next.pem"
+
+    @property
+    def retired_path(self) -> Path:
+        """Authorities that it trusted once: records that were signed in their time still verify."""
+        return self.folder / "retired.pem"
 
 
-def credentials_in(folder: Path, name: WorkerName) -> Credentials:
-    """Return where the credentials of `name` lie under the certificates' folder."""
-    return Credentials(name, folder / "workers" / name)
+def credentials_in(folder: Path, name: WorkerName, *, given: GivenFiles | None = None) -> Credentials:
+    """Return where the credentials of `name` lie under the certificates' folder, if not in the `given` files."""
+    return Credentials(name, folder / "workers" / name, given)
 
 
 def are_usable(credentials: Credentials, *, now: datetime) -> bool:
@@ -61,17 +85,55 @@ def are_usable(credentials: Credentials, *, now: datetime) -> bool:
         path.exists() for path in (credentials.key_path, credentials.certificate_path, credentials.authority_path)
     ):
         return False
-    certificate = read_certificate(credentials.certificate_path)
-    fits_key = certificate.public_key() == load_key(credentials.key_path).public_key()
-    fits_authority = _is_issued_by(certificate, read_certificate(credentials.authority_path))
+    with settled(credentials):
+        certificate = read_certificate(credentials.certificate_path)
+        fits_key = certificate.public_key() == load_key(credentials.key_path).public_key()
+        authorities = read_certificates(credentials.authority_path)
+    fits_authority = any(is_issued_by(certificate, each) for each in authorities)
     return fits_key and fits_authority and certificate.not_valid_after_utc > now
+
+
+def ended_text(credentials: Credentials, *, now: datetime) -> str:
+    """Return in words that the stored certificate has ended and cannot be renewed any more; "" if that is not so."""
+    if not credentials.certificate_path.exists():
+        return ""
+    ends = read_certificate(credentials.certificate_path).not_valid_after_utc
+    return f"one that expired at {ends:%Y-%m-%d %H:%M} UTC and cannot renew itself any more" if ends <= now else ""
 
 
 def trusts(credentials: Credentials, authority_der: bytes) -> bool:
     """Whether these stored credentials belong to this authority."""
     if not credentials.authority_path.exists():
         return False
-    return read_certificate(credentials.authority_path) == load_certificate(authority_der)
+    return load_certificate(authority_der) in read_certificates(credentials.authority_path)
+
+
+@contextlib.contextmanager
+def settled(credentials: Credentials) -> Iterator[None]:
+    """Keep key and certificate together for as long as the block lasts; not to be nested.
+
+    A renewal replaces two files, under this lock: the certificate first, which decides, then its key. Where it stopped
+    between them the key is put into its place now.
+    """
+    if credentials.given is not None or not credentials.folder.is_dir():
+        yield
+        return
+    descriptor = os.open(credentials.folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if credentials.staged_key_path.exists() and credentials.certificate_path.exists():
+            take_staged_key(credentials)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def take_staged_key(credentials: Credentials) -> None:
+    """Put the renewal's key into its place if the certificate is for it; only in a `settled` block."""
+    staged = load_key(credentials.staged_key_path).public_key()
+    if read_certificate(credentials.certificate_path).public_key() == staged:
+        disk.rename(credentials.staged_key_path, credentials.key_path)
+        disk.sync_folder(credentials.folder)
 
 
 def make_request(credentials: Credentials) -> bytes:
@@ -82,7 +144,12 @@ def make_request(credentials: Credentials) -> bytes:
         key = new_key()
         private_folder(credentials.folder.parent)
         save_key(credentials.key_path, key)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, credentials.name)])
+    return request_for(key, credentials.name)
+
+
+def request_for(key: ec.EllipticCurvePrivateKey, name: WorkerName) -> bytes:
+    """Return a signing request, DER (RFC 2986), for this key."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
     return request.public_bytes(serialization.Encoding.DER)
 
@@ -90,7 +157,7 @@ def make_request(credentials: Credentials) -> bytes:
 def store_certificate(credentials: Credentials, certificate_der: bytes, authority_der: bytes) -> None:
     """Keep an issued certificate; raises `CredentialError` unless it is for our key, our name, by that authority."""
     certificate, authority = load_certificate(certificate_der), load_certificate(authority_der)
-    if not _is_issued_by(certificate, authority):
+    if not is_issued_by(certificate, authority):
         raise CredentialError("issued certificate", found="not signed by the token's authority")
     if certificate.public_key() != load_key(credentials.key_path).public_key():
         raise CredentialError(
@@ -102,14 +169,6 @@ def store_certificate(credentials: Credentials, certificate_der: bytes, authorit
     write_bytes(credentials.certificate_path, certificate.public_bytes(serialization.Encoding.PEM))
 
 
-def _is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
-
-
 class Enroller:
     """Signs workers' requests at the coordinator. Thread-safe."""
 
@@ -118,6 +177,10 @@ class Enroller:
         self._ledger = ledger
         self._grants = grants
         self._lock = threading.Lock()
+
+    def sign_with(self, authority: Authority) -> None:
+        """Sign from now on with another authority: one has replaced the other."""
+        self._authority = authority
 
     def enrol(self, name: str, secret: bytes, request_der: bytes, *, peer_address: str, now: datetime) -> bytes:
         """Return the certificate, DER. Raises `Refused` for the token, `CredentialError` for the request.
@@ -136,6 +199,7 @@ class Enroller:
             return issued or self._sign(request_der, checked, redeemed=secret, now=now)
 
     def _sign(self, request_der: bytes, name: WorkerName, *, redeemed: bytes | None, now: datetime) -> bytes:
-        certificate = self._authority.sign_worker(request_der, name, now=now)
+        role = Role.WORKER if redeemed is None else self._ledger.role_of(redeemed)
+        certificate = self._authority.sign_worker(request_der, name, now=now, role=role)
         self._ledger.record(identity_of(certificate), certificate, redeemed=redeemed, now=now)
         return certificate

@@ -20,6 +20,7 @@ class Role(enum.Enum):
 
     WORKER = "worker"
     COORDINATOR = "coordinator"
+    OBSERVER = "observer"  # connects as a worker does, to measure the way and nothing else
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,22 @@ def identity_of(certificate_der: bytes) -> PeerIdentity:
     if len(uris) != 1:
         raise CredentialError("certificate", found=f"{len(uris)} FedNet identities in it", expected="one")
     return identity
+
+
+def require_coordinator(certificate_der: bytes | None, *, host: str) -> None:
+    """Raise `CredentialError` unless the certificate that a peer has shown is a coordinator's.
+
+    TLS has checked who signed it, for which host, and that it may serve; whose it is stands in it besides.
+    """
+    role = identity_of(certificate_der).role if certificate_der else None
+    if role is not Role.COORDINATOR:
+        whose = {Role.WORKER: "a worker", Role.OBSERVER: "an observer", None: "nobody"}[role]
+        raise CredentialError(
+            f"coordinator at {host}",
+            found=f"the certificate of {whose} there",
+            expected="a coordinator's",
+            todo="check the address: nobody else's certificate may serve as a coordinator's",
+        )
 
 
 def load_certificate(certificate_der: bytes) -> x509.Certificate:

@@ -6,6 +6,7 @@ import contextlib
 import hmac
 import ipaddress
 import secrets
+from dataclasses import replace
 from pathlib import Path
 
 from fednet.errors import CredentialError
@@ -21,6 +22,11 @@ class LoopbackGrant:
         self._path = loopback_path(folder, port)
         self._secret = secrets.token_bytes(SECRET_BYTES)
         self._token = JoinToken(authority_der, "127.0.0.1", port, None, self._secret)
+
+    def lead_to(self, authority_der: bytes) -> None:
+        """Say from now on that the coordinator is of this authority; the secret stays."""
+        self._token = replace(self._token, authority_der=authority_der)
+        self.leave()
 
     def leave(self) -> None:
         """Write the token file."""

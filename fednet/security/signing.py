@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fednet.errors import AuditError, CredentialError
-from fednet.security.authority import read_certificate
+from fednet.security.authority import is_issued_by, read_certificate
 from fednet.security.identity import Role, identity_of, load_certificate
 from fednet.security.keys import load_key
 
@@ -31,10 +31,13 @@ class RecordSigner:
 
 
 class SignatureCheck:
-    """Checks records against one authority. A certificate may have run out since: it was valid when it signed."""
+    """Checks records against the authorities that the run's coordinator had, one after another where one was replaced.
 
-    def __init__(self, authority: x509.Certificate) -> None:
-        self._authority = authority
+    A certificate may have run out since: it was valid when it signed.
+    """
+
+    def __init__(self, *authorities: x509.Certificate) -> None:
+        self._authorities = authorities
         self._trusted: dict[bytes, ec.EllipticCurvePublicKey] = {}
 
     def __call__(self, header: bytes, signature: bytes, certificate_der: bytes) -> None:
@@ -50,11 +53,12 @@ class SignatureCheck:
     def _coordinators_key(self, certificate_der: bytes) -> ec.EllipticCurvePublicKey:
         try:
             certificate = load_certificate(certificate_der)
-            certificate.verify_directly_issued_by(self._authority)
+            if not any(is_issued_by(certificate, authority) for authority in self._authorities):
+                raise AuditError("certificate: not signed by this federation's authority")
             if identity_of(certificate_der).role is not Role.COORDINATOR:
                 raise AuditError("certificate: not a coordinator's")
             key = certificate.public_key()
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, CredentialError) as exc:
+        except (ValueError, UnsupportedAlgorithm, CredentialError) as exc:
             raise AuditError("certificate: not signed by this federation's authority") from exc
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise AuditError("certificate: not a coordinator's")

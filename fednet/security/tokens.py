@@ -4,38 +4,22 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import hashlib
 import re
 import secrets
-import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import datetime, timedelta
 
 import msgpack
 
 from fednet.config import WorkerName, worker_name
-from fednet.errors import BadInput, CredentialError, Refused, StorageError
-from fednet.security.identity import PeerIdentity
-from fednet.security.keys import private_folder
+from fednet.errors import BadInput, CredentialError, Refused
+from fednet.security.identity import PeerIdentity, Role
+from fednet.security.ledger import Ledger, refuse_revoked, sha256_hex, time_of
 
 _PREFIX = "fednet1."
-_BUSY_TIMEOUT_S = 10.0  # the ledger is shared with other processes; a transaction of theirs takes milliseconds
 _CHECKSUM_BYTES = 4
 SECRET_BYTES = 32
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS tokens (
-    secret_sha256 TEXT PRIMARY KEY, name TEXT NOT NULL, issued_s REAL NOT NULL, expires_s REAL NOT NULL,
-    redeemed_s REAL, key_sha256 TEXT
-);
-CREATE TABLE IF NOT EXISTS certificates (
-    fingerprint TEXT PRIMARY KEY, name TEXT NOT NULL, issued_s REAL NOT NULL, expires_s REAL NOT NULL
-);
-CREATE TABLE IF NOT EXISTS answers (secret_sha256 TEXT PRIMARY KEY, certificate BLOB NOT NULL);
-"""
 
 
 @dataclass(frozen=True)
@@ -100,6 +84,8 @@ class TokenRow:
     issued: datetime
     expires: datetime
     redeemed: datetime | None
+    role: Role = Role.WORKER
+    revoked: str = ""  # why, if it is
 
 
 @dataclass(frozen=True)
@@ -110,26 +96,24 @@ class CertificateRow:
     fingerprint: str
     issued: datetime
     expires: datetime
+    authority: str = ""  # the fingerprint of the one that renewed it; empty: the first one of its worker
+    revoked: str = ""  # why, if it is
 
 
-class TokenLedger:
-    """Issued tokens (as hashes) and certificates, in `FOLDER/tokens.sqlite`; safe for several processes at once."""
+class TokenLedger(Ledger):
+    """Issued tokens (as hashes) and certificates."""
 
-    def __init__(self, folder: Path) -> None:
-        private_folder(folder)
-        self._path = folder / "tokens.sqlite"
-        with self._transaction() as database:
-            database.executescript(_SCHEMA)
-            self._path.chmod(0o600)
-
-    def issue(self, name: WorkerName, *, lifetime: timedelta, now: datetime) -> bytes:
-        """Return the secret of a new token for `name`."""
+    def issue(self, name: WorkerName, *, lifetime: timedelta, now: datetime, role: Role = Role.WORKER) -> bytes:
+        """Return the secret of a new token for `name`, which lets a revoked name in again."""
         secret = secrets.token_bytes(SECRET_BYTES)
         with self._transaction() as database:
             database.execute(
                 "INSERT INTO tokens VALUES (?, ?, ?, ?, NULL, NULL)",
-                (_hash(secret), name, now.timestamp(), (now + lifetime).timestamp()),
+                (sha256_hex(secret), name, now.timestamp(), (now + lifetime).timestamp()),
             )
+            if role is not Role.WORKER:
+                database.execute("INSERT INTO token_roles VALUES (?, ?)", (sha256_hex(secret), role.value))
+            database.execute("DELETE FROM revoked_names WHERE name = ?", (name,))
         return secret
 
     def redeem(self, secret: bytes, name: WorkerName, public_key: bytes, *, now: datetime) -> bytes | None:
@@ -140,76 +124,100 @@ class TokenLedger:
         issued for it is returned: the same one, so that a token never gets round the revocation of a fingerprint.
         None means that none has been issued yet.
         """
-        key = _hash(public_key)
+        key = sha256_hex(public_key)
         with self._transaction() as database:
             changed = database.execute(
                 "UPDATE tokens SET redeemed_s = COALESCE(redeemed_s, ?), key_sha256 = ? "
-                "WHERE secret_sha256 = ? AND name = ? AND expires_s > ? AND (redeemed_s IS NULL OR key_sha256 = ?)",
-                (now.timestamp(), key, _hash(secret), name, now.timestamp(), key),
+                "WHERE secret_sha256 = ? AND name = ? AND expires_s > ? AND (redeemed_s IS NULL OR key_sha256 = ?) "
+                "AND secret_sha256 NOT IN (SELECT secret_sha256 FROM revoked_tokens)",
+                (now.timestamp(), key, sha256_hex(secret), name, now.timestamp(), key),
             ).rowcount
             row = database.execute(
-                "SELECT name, expires_s FROM tokens WHERE secret_sha256 = ?", (_hash(secret),)
+                "SELECT name, expires_s, reason FROM tokens LEFT JOIN revoked_tokens USING (secret_sha256) "
+                "WHERE secret_sha256 = ?",
+                (sha256_hex(secret),),
             ).fetchone()
             issued = database.execute(
-                "SELECT certificate FROM answers WHERE secret_sha256 = ?", (_hash(secret),)
+                "SELECT certificate FROM answers WHERE secret_sha256 = ?", (sha256_hex(secret),)
             ).fetchone()
         if changed == 0:
             raise _refusal(name, row, now)
         return issued[0] if issued else None
 
+    def role_of(self, secret: bytes) -> Role:
+        """Return the role of the certificate that a token is good for."""
+        with self._transaction() as database:
+            row = database.execute("SELECT role FROM token_roles WHERE secret_sha256 = ?", (sha256_hex(secret),))
+            return Role(next(row, (Role.WORKER.value,))[0])
+
+    def record_renewal(self, identity: PeerIdentity, *, shown: str, authority: str, now: datetime) -> None:
+        """Remember a renewed certificate, and the fingerprint of the authority that signed it.
+
+        `shown` is the fingerprint of the one before. Raises `Refused` where that, or the name, has been revoked.
+        """
+        with self._transaction() as database:
+            database.execute(
+                "INSERT INTO certificates (fingerprint, name, issued_s, expires_s) VALUES (?, ?, ?, ?)",
+                (identity.fingerprint, identity.name, now.timestamp(), identity.not_after.timestamp()),
+            )
+            database.execute("INSERT INTO issuers VALUES (?, ?)", (identity.fingerprint, authority))
+            refuse_revoked(database, identity.name, shown=shown)
+
     def record(self, identity: PeerIdentity, certificate_der: bytes, *, redeemed: bytes | None, now: datetime) -> None:
-        """Remember an issued certificate, and as the answer to the token whose secret `redeemed` is, if to any."""
+        """Remember an issued certificate, and as the answer to the token whose secret `redeemed` is, if to any.
+
+        Raises `Refused` where its name has been revoked.
+        """
         with self._transaction() as database:
             database.execute(
                 "INSERT INTO certificates VALUES (?, ?, ?, ?)",
                 (identity.fingerprint, identity.name, now.timestamp(), identity.not_after.timestamp()),
             )
+            refuse_revoked(database, identity.name)
             if redeemed is not None:
-                database.execute("INSERT INTO answers VALUES (?, ?)", (_hash(redeemed), certificate_der))
+                database.execute("INSERT INTO answers VALUES (?, ?)", (sha256_hex(redeemed), certificate_der))
 
     def tokens(self) -> list[TokenRow]:
         """Return all tokens, newest first."""
         with self._transaction() as database:
-            rows = database.execute("SELECT name, issued_s, expires_s, redeemed_s FROM tokens ORDER BY issued_s DESC")
-            return [TokenRow(n, _time(i), _time(e), r and _time(r)) for n, i, e, r in rows.fetchall()]
+            rows = database.execute(
+                "SELECT name, issued_s, expires_s, redeemed_s, COALESCE(role, ?), COALESCE(reason, '') FROM tokens "
+                "LEFT JOIN token_roles USING (secret_sha256) LEFT JOIN revoked_tokens USING (secret_sha256) "
+                "ORDER BY issued_s DESC",
+                (Role.WORKER.value,),
+            )
+            return [
+                TokenRow(name, time_of(issued), time_of(expires), redeemed and time_of(redeemed), Role(role), reason)
+                for name, issued, expires, redeemed, role, reason in rows.fetchall()
+            ]
 
     def certificates(self) -> list[CertificateRow]:
         """Return all certificates, newest first."""
         with self._transaction() as database:
             rows = database.execute(
-                "SELECT name, fingerprint, issued_s, expires_s FROM certificates ORDER BY issued_s DESC"
+                "SELECT certificates.name, fingerprint, issued_s, expires_s, COALESCE(authority, ''), "
+                "COALESCE(reason, '') FROM certificates LEFT JOIN issuers USING (fingerprint) "
+                "LEFT JOIN revoked_certificates USING (fingerprint) ORDER BY issued_s DESC"
             )
-            return [CertificateRow(n, f, _time(i), _time(e)) for n, f, i, e in rows.fetchall()]
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection for one transaction: enrolment runs in threads, and `certs` in other processes."""
-        try:
-            with contextlib.closing(sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S)) as database, database:
-                yield database
-        except (sqlite3.Error, OSError) as exc:
-            raise StorageError(f"{self._path}: {exc}") from exc
+            return [
+                CertificateRow(name, fingerprint, time_of(issued), time_of(expires), authority, reason)
+                for name, fingerprint, issued, expires, authority, reason in rows.fetchall()
+            ]
 
 
-def _refusal(name: WorkerName, row: tuple[str, float] | None, now: datetime) -> Refused:
+def _refusal(name: WorkerName, row: tuple[str, float, str | None] | None, now: datetime) -> Refused:
     if row is None:
         return Refused("token-unknown", "join token is unknown to this coordinator. Ask it for `certs token`")
     if row[0] != name:
         return Refused("token-name", f"join token is for {row[0]}, not for {name}. Join as {row[0]}")
+    if row[2] is not None:
+        return Refused("token-revoked", f"join token for {name} is revoked: {row[2]}. Ask the coordinating centre")
     if row[1] <= now.timestamp():
         return Refused(
-            "token-expired", f"join token for {name} expired at {_time(row[1]):%Y-%m-%d %H:%M} UTC. Ask anew"
+            "token-expired", f"join token for {name} expired at {time_of(row[1]):%Y-%m-%d %H:%M} UTC. Ask anew"
         )
     return Refused("token-used", f"join token for {name} was used already. Ask the coordinator for a new one")
 
 
-def _hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
 def _checksum(body: bytes) -> bytes:
     return hashlib.sha256(body).digest()[:_CHECKSUM_BYTES]
-
-
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from fednet.aggregation.batch_norm import Refitter, require_batch_norm
+from fednet.aggregation.private import claim_of, mechanism_of, private_recipe, require_no_buffers
 from fednet.aggregation.recipe import Recipe
 from fednet.aggregation.rows import SeparateRows
 from fednet.aggregation.server_optimizer import FRESH, server_step
 from fednet.aggregation.strategy import Outcome, Trust, UpdateFacts, aggregate
 from fednet.compression.forms import form_named, with_feedback
-from fednet.config import RunSettings, WorkerName, derived_seed
+from fednet.config import PrivacySettings, RunSettings, WorkerName, derived_seed, require
 from fednet.coordinator.round import (
     Aggregate,
     AggregationFailed,
@@ -35,23 +36,26 @@ from fednet.coordinator.round import (
     WorkerJoined,
 )
 from fednet.errors import AggregationError
+from fednet.privacy.accounting import affordable, epsilon_after
+from fednet.privacy.noise import noised
 from fednet.reporting.metrics import EvaluationData, Metrics, StepJudge, evaluate
 from fednet.simulate.attacks import Attack, Sight, Submission
 from fednet.simulate.attacks.sight import PoisonData
+from fednet.simulate.private_sites import PrivateSites
 from fednet.storage.spool import spooled
 from fednet.tensors import applied, empty_flat, manifest_of, pack, parameters_of, update_from, views
 from fednet.worker.compute import Compute
 from fednet.worker.objective import require_trainable
 from fednet.worker.own_norm import OwnNorm
-from fednet.worker.training import TrainingData, train
+from fednet.worker.training import PickedData, TrainingData, train
 
 MOST_IN_MEMORY = 2**31  # bytes of a round's updates: beside them a grid has datasets and other processes
 
-Data = Callable[[PoisonData | None], TrainingData]
+Data = Callable[[PoisonData | None], PickedData]
 """A hospital's data, as they are or after an attacker has poisoned them."""
 
 
-class Samples(TrainingData, EvaluationData, Protocol):
+class Samples(PickedData, EvaluationData, Protocol):
     """Data that are trained on and judged by: a root of trust."""
 
 
@@ -67,6 +71,7 @@ class World:
     new_model: Callable[[], nn.Module]
     device: torch.device
     mixes: bool | None = None  # precisions in training, as `Compute` has it
+    privacy: PrivacySettings | None = None  # of each hospital's own training; None: it keeps none
 
 
 @dataclass(kw_only=True)
@@ -82,6 +87,7 @@ class Simulated:
     attackers: list[str] = field(default_factory=list)
     attack_success: float | None = None  # share of triggered images that the last model takes for the target
     parked: str | None = None
+    epsilon: float | None = None  # that client-level privacy has spent, where there is any
 
 
 class VirtualFederation:
@@ -102,7 +108,11 @@ class VirtualFederation:
         Where a round's updates would take more than `most_in_memory` bytes, those that are trained are kept on disk, in
         the folder `spool`; what attackers make of theirs is in memory.
         """
-        self._world, self._settings, self._recipe, self._attack = world, settings, recipe, attack
+        settings = within_budget(settings, recipe)
+        self._world, self._settings, self._attack = world, settings, attack
+        privacy = settings.client_privacy
+        self._recipe = private_recipe(recipe, privacy, workers=settings.workers)
+        self._mechanism = mechanism_of(recipe.rule.name, privacy, workers=settings.workers) if privacy.is_on else None
         names = list(world.hospitals)
         count = 0 if attack is None else max(1, settings.byzantine + attack.extra_attackers)
         self._attackers = names[len(names) - count :]
@@ -113,6 +123,8 @@ class VirtualFederation:
         require_trainable(self._network, settings.training)
         require_batch_norm(self._network, name=settings.model, asked=settings.batch_norm)
         self._manifest = manifest_of(self._network.state_dict(), [name for name, _ in self._network.named_parameters()])
+        if privacy.is_on:
+            require_no_buffers(self._manifest, model=settings.model)
         self._model = pack(self._network.state_dict(), self._manifest)
         needed = len(world.hospitals) * self._manifest.total_bytes
         self._spool = spool if needed > most_in_memory else None
@@ -123,6 +135,7 @@ class VirtualFederation:
         self._server = FRESH
         stays = settings.batch_norm == "local"
         self._norms = {name: OwnNorm(self._network) for name in names if stays}
+        self._private = PrivateSites(world.privacy, settings) if world.privacy else None
         self._found = Simulated(attackers=list(self._attackers))
 
     def network(self) -> nn.Module:
@@ -170,8 +183,9 @@ class VirtualFederation:
 
     def _aggregate(self, number: int, workers: Sequence[WorkerName]) -> None:
         submissions = self._submissions(number)
+        is_private = self._mechanism is not None
         self._outcome = aggregate(
-            [UpdateFacts(name, submissions[name].samples) for name in workers],
+            [UpdateFacts(name, claim_of(submissions[name].samples, is_private=is_private)) for name in workers],
             SeparateRows([submissions[name].delta for name in workers]),
             [submissions[name].buffers for name in workers],
             recipe=self._recipe,
@@ -180,11 +194,20 @@ class VirtualFederation:
             seed=derived_seed(self._settings.seed, "aggregation", number),
             trust=self._trust(number) if self._recipe.rule.needs_root else None,
         )
-        step, self._server = server_step(self._outcome.step, self._server, self._settings.server)
+        step = self._released(self._outcome.step, number)
+        step, self._server = server_step(step, self._server, self._settings.server)
         self._model = applied(self._model, step, self._outcome.buffers, self._manifest)
         if self._settings.batch_norm == "reestimated":
             self._model = Refitter(self._network, self._world.validation, self._manifest)(self._model)
         self._note(self._outcome)
+
+    def _released(self, step: torch.Tensor, number: int) -> torch.Tensor:
+        """Return the step with its noise, if the run keeps client-level privacy; it differs in each run of a seed."""
+        if self._mechanism is None:
+            return step
+        delta = self._settings.client_privacy.delta
+        self._found.epsilon = epsilon_after(number, multiplier=self._mechanism.multiplier, delta=delta)
+        return noised(step, self._mechanism.deviation)
 
     def _submissions(self, number: int) -> dict[WorkerName, Submission]:
         trained = {name: self._trained(name, self._data[name], number) for name in self._world.hospitals}
@@ -216,18 +239,22 @@ class VirtualFederation:
     def _kept(self, update: torch.Tensor) -> torch.Tensor:
         return update if self._spool is None else spooled(update, self._spool)
 
-    def _trained(self, name: str, data: TrainingData, number: int) -> Submission:
+    def _trained(self, name: str, data: PickedData, number: int) -> Submission:
         self._network.load_state_dict(views(self._model, self._manifest))
         own_norm = self._norms.get(WorkerName(name))
         if own_norm is not None:
             own_norm.restore(self._network)
-        train(
-            self._network,
-            data,
-            self._settings.training_in(number),
-            seed=derived_seed(self._settings.seed, "train", name, number),
-            compute=Compute(self._world.device, mixes=self._world.mixes),
-        )
+        compute = Compute(self._world.device, mixes=self._world.mixes)
+        if self._private is not None and name in self._world.hospitals:
+            self._private.train(name, self._network, data, round_number=number, compute=compute)
+        else:
+            train(
+                self._network,
+                data,
+                self._settings.training_in(number),
+                seed=derived_seed(self._settings.seed, "train", name, number),
+                compute=compute,
+            )
         if own_norm is not None:
             own_norm.keep(self._network.state_dict())
         update = self._kept(update_from(pack(self._network.state_dict(), self._manifest), self._model, self._manifest))
@@ -264,6 +291,22 @@ class VirtualFederation:
             return None
         self._network.load_state_dict(views(self._model, self._manifest))
         return evaluate(self._network, images, classes=self._settings.classes).accuracy
+
+
+def within_budget(settings: RunSettings, recipe: Recipe) -> RunSettings:
+    """Return the settings with as many rounds as client-level privacy allows; raises `BadInput` where there is none."""
+    privacy = settings.client_privacy
+    if not privacy.epsilon:
+        return settings
+    multiplier = mechanism_of(recipe.rule.name, privacy, workers=settings.workers).multiplier
+    rounds = affordable(privacy.epsilon, multiplier=multiplier, delta=privacy.delta, most=settings.rounds)
+    require(
+        rounds > 0,
+        "--client-dp-epsilon",
+        found=f"{privacy.epsilon:g}",
+        expected="more, or more --client-dp-noise: one round would exceed it",
+    )
+    return replace(settings, rounds=rounds)
 
 
 def worst_recall(metrics: Metrics) -> float:

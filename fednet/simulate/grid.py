@@ -79,6 +79,7 @@ class Summary:
     honest_rejected: float  # share of honest updates that did not count, over all rounds
     attack_success: float | None  # of a backdoor
     parked: int  # how many of the seeds could not be aggregated to the end
+    epsilon: float | None = None  # that client-level privacy has spent at most, where there is any
 
 
 def summaries(
@@ -117,6 +118,7 @@ def _summary(recipe: str, attack: str, found: Sequence[Simulated], workers: int,
         honest_rejected=_mean(len(names) / (workers - attackers) for each in found for names in each.honest_rejected),
         attack_success=statistics.fmean(success) if success else None,
         parked=sum(each.parked is not None for each in found),
+        epsilon=max((each.epsilon for each in found if each.epsilon is not None), default=None),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from fednet.config import RunSettings, run_settings_from
 from fednet.errors import BadInput, FednetError, StorageError
 from fednet.ranking import is_complete
-from fednet.storage.store import is_held, reading, settings_in
+from fednet.storage.store import DECLINED, NOISE_CHARGED, REVOKED, is_held, reading, settings_in
 
 
 class Standing(enum.Enum):
@@ -37,6 +37,7 @@ class RunHistory:
     standing: Standing
     rounds: tuple[dict[str, Any], ...]  # each as history.json has it, first to last
     ending: str  # how the last process ended it, in words
+    declined: tuple[str, ...] = ()  # `client2: reason`, of each hospital that has not agreed to the run since
 
     def round(self, number: int) -> dict[str, Any]:
         """Return one round; raises `BadInput` where it was not committed."""
@@ -58,7 +59,7 @@ def read_history(folder: Path) -> RunHistory:
             if begun is None:
                 raise BadInput(f"run {folder}", found="a run that was never begun")
             rounds = database.execute("SELECT document FROM rounds ORDER BY round").fetchall()
-            ending = _ending(database)
+            ending, declined = _ending(database), _declined(database)
     except sqlite3.Error as exc:
         raise StorageError(f"{path}: {exc}") from exc
     run, created_s, settings, software = begun
@@ -70,18 +71,31 @@ def read_history(folder: Path) -> RunHistory:
         begun=datetime.fromtimestamp(created_s, UTC),
         software=software,
         settings=found,
-        standing=_standing(folder, documents, found),
+        standing=_standing(folder, documents, found, ending),
         rounds=tuple(documents),
         ending=ending,
+        declined=declined,
     )
 
 
 def _ending(database: sqlite3.Connection) -> str:
     if database.execute("PRAGMA user_version").fetchone()[0] < 2:
         return "how it ended was not recorded"
-    row = database.execute("SELECT what, detail FROM events ORDER BY rowid DESC LIMIT 1").fetchone()
+    query = "SELECT what, detail FROM events WHERE what NOT IN (?, ?, ?) ORDER BY rowid DESC LIMIT 1"
+    row = database.execute(query, (DECLINED, NOISE_CHARGED, REVOKED)).fetchone()
     what, detail = row or ("stopped", "how was not recorded")
     return "its process was killed, or lost power" if what in ("began", "resumed") else f"{what}: {detail}"
+
+
+def _declined(database: sqlite3.Connection) -> tuple[str, ...]:
+    if database.execute("PRAGMA user_version").fetchone()[0] < 2:
+        return ()
+    rows = database.execute(
+        "SELECT DISTINCT detail FROM events WHERE what = ? AND NOT EXISTS (SELECT 1 FROM workers "
+        "WHERE last_seen_s > at_s AND substr(detail, 1, length(name) + 2) = name || ': ') ORDER BY events.rowid",
+        (DECLINED,),
+    )
+    return tuple(detail for (detail,) in rows)
 
 
 def stopped_with(settings: RunSettings, runs: Path) -> RunHistory | None:
@@ -100,7 +114,9 @@ def runs_under(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob("*/run.sqlite"))
 
 
-def _standing(folder: Path, rounds: list[dict[str, Any]], settings: RunSettings) -> Standing:
+def _standing(folder: Path, rounds: list[dict[str, Any]], settings: RunSettings, ending: str) -> Standing:
     if is_held(folder):
         return Standing.RUNNING
-    return Standing.FINISHED if is_complete(rounds, settings) else Standing.STOPPED
+    # noise of a round that was never committed is spent too, and no committed round tells of it
+    has_no_privacy_left = bool(settings.client_privacy.epsilon) and ending.startswith("finished")
+    return Standing.FINISHED if is_complete(rounds, settings) or has_no_privacy_left else Standing.STOPPED

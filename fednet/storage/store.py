@@ -22,6 +22,9 @@ from fednet.errors import BadInput, DiskFull, StorageError, SyncFailed
 from fednet.storage import disk
 from fednet.storage.disk import storage_error
 
+DECLINED = "declined"  # an event that ends nothing: a hospital does not agree to the run
+REVOKED = "revoked"  # likewise: a worker's certificate was revoked while it took part
+NOISE_CHARGED = "noise charged"  # an event that ends nothing: client-level privacy is spent on a round
 _WAL = "run.sqlite-wal"
 _READER_HAS_LOOKED_S = 0.5  # `is_held` holds the lock for a moment; another coordinator holds it for days
 _BEGINNING = """
@@ -62,13 +65,18 @@ CREATE TABLE audit (
 CREATE TABLE events (
     at_s REAL NOT NULL,
     what TEXT NOT NULL,             -- began or resumed; finished, parked or failed, unless the process was killed
+                                    -- and in between: declined, revoked, noise charged
     detail TEXT NOT NULL
 );
 """
 _SITES_JUDGE = """
 ALTER TABLE updates ADD COLUMN confusion TEXT NOT NULL DEFAULT '[]'; -- JSON: what the site told of the round's model
 """
-_MIGRATIONS = (_BEGINNING, _NOTHING_LOST, _SITES_JUDGE)
+_SITES_KEEP_PRIVACY = """
+ALTER TABLE updates ADD COLUMN epsilon REAL NOT NULL DEFAULT 0; -- of differential privacy, as its site says; 0: none
+ALTER TABLE updates ADD COLUMN delta REAL NOT NULL DEFAULT 0;
+"""
+_MIGRATIONS = (_BEGINNING, _NOTHING_LOST, _SITES_JUDGE, _SITES_KEEP_PRIVACY)
 """What leads from each version to the next; each is one transaction."""
 SCHEMA_VERSION = len(_MIGRATIONS)
 
@@ -96,6 +104,8 @@ class StoredUpdate:
     arrived_s: float  # after the round began
     fingerprint: str  # SHA-256 of the worker's certificate, hex
     confusion: list[int] = field(default_factory=list)  # as UPDATE_OFFERED had it
+    epsilon: float = 0.0  # of differential privacy, as its site says; 0: none
+    delta: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,11 +199,14 @@ class RunStore:
         if row is None:
             return None
         found = self._database.execute(
-            "SELECT worker, sha256, nbytes, samples, train_s, loss, arrived_s, fingerprint, confusion FROM updates "
-            "WHERE round = ? ORDER BY worker",
+            "SELECT worker, sha256, nbytes, samples, train_s, loss, arrived_s, fingerprint, epsilon, delta, confusion "
+            "FROM updates WHERE round = ? ORDER BY worker",
             (row[0],),
         )
-        names = ("worker", "sha256", "nbytes", "samples", "train_s", "loss", "arrived_s", "fingerprint")
+        names = (
+            *("worker", "sha256", "nbytes", "samples", "train_s", "loss", "arrived_s", "fingerprint"),
+            *("epsilon", "delta"),
+        )
         updates = tuple(
             StoredUpdate(**dict(zip(names, each, strict=True)), confusion=json.loads(confusion))
             for *each, confusion in found
@@ -205,7 +218,7 @@ class RunStore:
         with self._transaction() as database:
             database.execute(
                 "INSERT OR REPLACE INTO updates (round, worker, sha256, samples, stored_s, nbytes, train_s, loss, "
-                "arrived_s, fingerprint, confusion) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "arrived_s, fingerprint, confusion, epsilon, delta) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     round_number,
                     update.worker,
@@ -218,6 +231,8 @@ class RunStore:
                     update.arrived_s,
                     update.fingerprint,
                     json.dumps(update.confusion),
+                    update.epsilon,
+                    update.delta,
                 ),
             )
 
@@ -262,6 +277,26 @@ class RunStore:
     def records(self) -> list[SignedRecord]:
         """Return the chain, first to last."""
         return records_in(self._database)
+
+    def run_declined(self, worker: WorkerName, reason: str) -> None:
+        """Record that a hospital does not agree to this run."""
+        with self._transaction() as database:
+            _note(database, DECLINED, f"{worker}: {reason}")
+
+    def noise_charged(self) -> None:
+        """Record that a noised step is about to be drawn: it counts, whether its round is ever committed or not."""
+        with self._transaction() as database:
+            _note(database, NOISE_CHARGED)
+
+    def noise_draws(self) -> int:
+        """Return how many noised steps were charged since the run began."""
+        found = self._database.execute("SELECT COUNT(*) FROM events WHERE what = ?", (NOISE_CHARGED,))
+        return int(found.fetchone()[0])
+
+    def worker_revoked(self, worker: WorkerName, reason: str) -> None:
+        """Record that a worker takes part no more, because its certificate is revoked."""
+        with self._transaction() as database:
+            _note(database, REVOKED, f"{worker}: {reason}")
 
     def ended(self, how: str, reason: str) -> None:
         """Record how this process ends the run, or its part in it."""

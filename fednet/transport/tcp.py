@@ -223,6 +223,8 @@ def _tune(connection: socket.socket) -> None:
 def _why_dropped(exc: Exception) -> str:
     if isinstance(exc, FednetError):
         return str(exc)
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"its certificate is refused ({exc.verify_message})"
     if isinstance(exc, ssl.SSLError):
         return f"TLS handshake failed ({exc.reason or exc})"
     if isinstance(exc, ConnectionAbortedError):  # asyncio's word for a handshake past its time

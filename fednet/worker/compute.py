@@ -53,6 +53,11 @@ class Compute:
         """What it computes in: float32, or the half precision that is mixed in."""
         return self._half if self._mixes else torch.float32
 
+    @property
+    def most_at_once(self) -> int | None:
+        """How many images are computed in one pass at most, where that is known."""
+        return self._most
+
     def network(self, model: nn.Module) -> Network:
         """Return what is called for the model's logits; of several processes, all have the first's parameters now."""
         compiled: Any = torch.compile(model) if self._compiles else model  # a module too, though its type says less

@@ -21,7 +21,7 @@ class TrainingProgress:
 
     fraction: float  # 0 to 1
     epoch: int  # from 1
-    loss: float  # mean since the last report
+    loss: float | None  # mean since the last report; None: it stays untold, under differential privacy
     images_per_s: float
     remaining_s: float
 
@@ -29,8 +29,16 @@ class TrainingProgress:
 class Meter:
     """Counts batches and loss on the device, and looks at them about once a second: no synchronisation in between."""
 
-    def __init__(self, total: int, device: torch.device, on_progress: Callable[[TrainingProgress], None]) -> None:
+    def __init__(
+        self,
+        total: int,
+        device: torch.device,
+        on_progress: Callable[[TrainingProgress], None],
+        *,
+        tells_loss: bool = True,
+    ) -> None:
         self.batches = 0
+        self._tells_loss = tells_loss
         self._total = total
         self._on_progress = on_progress
         self._epoch = 0
@@ -70,5 +78,11 @@ class Meter:
         self._reported_sum, self._reported_batches = loss_sum, self._epoch_batches
         done = self.batches / max(1, self._total)
         self._on_progress(
-            TrainingProgress(done, self._epoch, recent, self._images / elapsed, elapsed * (1 - done) / done)
+            TrainingProgress(
+                done,
+                self._epoch,
+                recent if self._tells_loss else None,
+                self._images / elapsed,
+                elapsed * (1 - done) / done,
+            )
         )

@@ -1,18 +1,22 @@
 """What a hospital keeps of a run's record (`client_<id>.audit.jsonl`): its evidence, should the coordinator's differ.
 
-One line for each update that was acknowledged, for each record that it was shown, and for each header that came in
-between while it was away. `cli.py runs verify RUN --worker-log FILE` compares it with the run.
+One line for each update before it leaves, for each that was acknowledged, for each record that it was shown, and for
+each header that came in between while it was away. `cli.py runs verify RUN --worker-log FILE` compares it with the run;
+`cli.py worker inspect` shows what left the hospital.
 """
 
 from __future__ import annotations
 
+import time
+from dataclasses import asdict
 from typing import Any
 
 from fednet.audit.own_chain import CheckSignature, OwnChain, Shown
 from fednet.errors import AuditError
 from fednet.storage.journal import Journal
+from fednet.worker.session import UpdateSaved
 
-ACKNOWLEDGED, WITHDRAWN, RECORD, HEADER = "acknowledged", "withdrawn", "record", "header"
+OFFERED, ACKNOWLEDGED, WITHDRAWN, RECORD, HEADER = "offered", "acknowledged", "withdrawn", "record", "header"
 
 
 class RecordLog:
@@ -24,10 +28,13 @@ class RecordLog:
         self._run = run
         self.chain = OwnChain(run=run, worker=worker, check_signature=check_signature)
         self.acknowledged: dict[int, str] = {}  # round -> SHA-256 of the update that the coordinator has
+        self._offered: dict[int, str] = {}  # round -> SHA-256 of the update that was offered last
         own = [line for line in journal.documents if line.get("run") == run]
         try:
             for line in own:
-                if line["kind"] == ACKNOWLEDGED:
+                if line["kind"] == OFFERED:
+                    self._offered[line["round"]] = line["sha256"]
+                elif line["kind"] == ACKNOWLEDGED:
                     self.acknowledged[line["round"]] = line["sha256"]
                 elif line["kind"] == WITHDRAWN:
                     self.acknowledged.pop(line["round"], None)
@@ -36,6 +43,12 @@ class RecordLog:
                 self.chain.restore(header.encode())
         except (KeyError, TypeError, AttributeError) as exc:
             raise AuditError("this hospital's record log is damaged; put it aside to go on without") from exc
+
+    def keep_offered(self, update: UpdateSaved) -> None:
+        """Remember, durably, what is told and sent to the coordinator with an update; the same one again is not."""
+        if self._offered.get(update.round) != update.sha256:
+            self._append(OFFERED, at_s=round(time.time(), 3), **asdict(update))
+            self._offered[update.round] = update.sha256
 
     def keep_acknowledged(self, round_number: int, sha256: str) -> None:
         """Remember, durably, which update the coordinator said it has."""

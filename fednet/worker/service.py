@@ -9,29 +9,48 @@ import random
 import ssl
 from collections.abc import Awaitable, Callable
 
+import torch
+
 from fednet import __version__
 from fednet.compression.forms import FEATURES
-from fednet.config import RunSettings, TrainingSettings, WorkerConsent, run_settings_from
+from fednet.config import RunSettings, TrainingSettings, run_settings_from
 from fednet.errors import ConnectionLost, FednetError, ProcessLost, Refused, RemoteProtocolError
 from fednet.failpoints import reached_state
-from fednet.protocol.messages import ChunksReceived, Goodbye, Hello, ModelWanted, Progress, Ready, RoundStarted, Welcome
+from fednet.protocol.messages import (
+    ChunksReceived,
+    Goodbye,
+    Hello,
+    ModelWanted,
+    Progress,
+    Ready,
+    RenewalRefused,
+    Renewed,
+    RoundStarted,
+    Welcome,
+)
 from fednet.reporting.reporter import WorkerReporter
 from fednet.tensors import bytes_of
 from fednet.transport.intake import Intake
 from fednet.transport.link import Link
+from fednet.worker.circumstances import circumstances_of
+from fednet.worker.consent import DECLINED, Circumstances, WorkerConsent
 from fednet.worker.progress import TrainingProgress
 from fednet.worker.record_log import RecordLog
+from fednet.worker.renewing import OwnCertificate, Renewing
 from fednet.worker.session import (
     BeginTask,
     Command,
+    DropTask,
     Event,
     Heard,
     KeepAcknowledged,
     KeepHeader,
+    KeepOffered,
     KeepRecord,
     KeepWithdrawn,
     Leave,
     LinkLost,
+    LookedAgain,
     ModelReceived,
     ReceiveModel,
     Send,
@@ -50,6 +69,7 @@ log = logging.getLogger("fednet.worker")
 WELCOME_TIMEOUT_S = 60.0
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 30.0
+LOOK_AGAIN_S = 30.0  # how often it is looked whether a round that was declined for the hour may begin after all
 _SOON_RETRY_S = 3.0  # while it has not been away for long: a restart takes seconds
 _COMES_BACK = ("parked", "failed", "too-slow")
 """Goodbyes of a coordinator that stopped, or that lost patience with the link: worth trying again."""
@@ -59,6 +79,8 @@ OpenWorkshop = Callable[[RunSettings, str, str], Workshop]
 """Builds model and data for (settings, run id, worker name); slow, so it runs in a thread; raises `BadInput`."""
 OpenLog = Callable[[str, str], RecordLog]
 """Opens this hospital's log for (run id, worker name); runs in a thread; raises `StorageError` or `AuditError`."""
+LookAround = Callable[[torch.device], Circumstances]
+"""Says what this machine is like at this moment, for a worker that trains on the device; quick."""
 
 
 class Worker:
@@ -75,13 +97,20 @@ class Worker:
         retry_for_s: float,
         explain_tls: Callable[[ssl.SSLError], FednetError],
         is_started_again: bool = False,
+        look_around: LookAround = circumstances_of,
+        own_certificate: OwnCertificate | None = None,
     ) -> None:
-        """`is_started_again`: something starts this worker again where one of its processes ends (`torchrun`)."""
+        """`is_started_again`: something starts this worker again where one of its processes ends (`torchrun`).
+
+        `own_certificate`: the one that is kept from ending; None: somebody else sees to it.
+        """
         self.is_started_again = is_started_again
         self._connect = connect
         self._open_workshop = open_workshop
         self._open_log = open_log
         self._consent = consent
+        self._look_around = look_around
+        self._own_certificate = own_certificate
         self._reporter = reporter
         self._retry_for_s = retry_for_s
         self._explain_tls = explain_tls
@@ -113,7 +142,8 @@ class Worker:
             await self._say_goodbye("restarts" if self.is_started_again else "failed", str(exc))
             raise
         except FednetError as exc:
-            await self._say_goodbye("failed", str(exc))
+            is_declined = isinstance(exc, Refused) and exc.code == DECLINED
+            await self._say_goodbye(DECLINED if is_declined else "failed", str(exc))
             raise
         finally:
             await self._stop_training()
@@ -185,12 +215,16 @@ class Worker:
                 known_record=self._log.chain.round,
             )
         )
-        reader = asyncio.create_task(self._read(link))
+        renewing = Renewing(link, self._own_certificate, self._reporter.notice) if self._own_certificate else None
+        beside = [asyncio.create_task(self._read(link, renewing)), asyncio.create_task(self._keep_looking())]
+        if renewing is not None:
+            beside.append(asyncio.create_task(self._keep_certificate(renewing, welcome.authorities_sha256)))
         try:
             return await self._work(link, session)
         finally:
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
     async def _prepare(self, welcome: Welcome) -> tuple[Workshop, WorkerSession]:
         if self._workshop is not None and self._session is not None and welcome.run == self._run:
@@ -198,29 +232,47 @@ class Worker:
         await self._stop_training()
         self._events = asyncio.Queue()  # what is left of another run is of no use in this one
         settings = run_settings_from(welcome.settings)
-        objection = self._consent.objection(model=settings.model, training=settings.training)
+        objection = self._consent.objection_to_run(settings)
         if objection is not None:
-            raise Refused("declined", objection)
+            raise self._declines(objection)
         self._reporter.notice(
             f"joined as {welcome.worker}: {settings.model} at {settings.image_size} px, {settings.rounds} rounds, "
             f"{settings.workers} workers, aggregated by {settings.recipe_name} (f = {settings.byzantine})"
         )
         self._workshop = await asyncio.to_thread(self._open_workshop, settings, welcome.run, welcome.worker)
         self._log = await asyncio.to_thread(self._open_log, welcome.run, welcome.worker)
+        device = self._workshop.device
         self._session = WorkerSession(
-            model=settings.model,
             consent=self._consent,
             chain=self._log.chain,
             acknowledged=self._log.acknowledged,
+            objection_now=lambda: self._consent.objection_now(self._look_around(device)),
         )
         self._run = welcome.run
         return self._workshop, self._session
 
-    async def _read(self, link: Link) -> None:
+    def _declines(self, objection: str) -> Refused:
+        self._reporter.notice("this hospital declines the run: it goes beyond what `cli.py worker consent` agrees to")
+        return Refused(DECLINED, objection)
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_AGAIN_S)
+            self._events.put_nowait(LookedAgain())
+
+    async def _keep_certificate(self, renewing: Renewing, told: str) -> None:
+        try:
+            await renewing.run(told)
+        except FednetError as exc:
+            self._events.put_nowait(exc)
+
+    async def _read(self, link: Link, renewing: Renewing | None) -> None:
         try:
             while True:
                 message = await link.receive()
-                if not isinstance(message, ChunksReceived):  # our upload arrived; UpdateAccepted is what counts
+                if isinstance(message, Renewed | RenewalRefused) and renewing is not None:
+                    await renewing.take(message)
+                elif not isinstance(message, ChunksReceived):  # our upload arrived; UpdateAccepted is what counts
                     self._events.put_nowait(Heard(message))
         except FednetError as exc:
             self._events.put_nowait(exc)
@@ -253,6 +305,11 @@ class Worker:
                 self._intake = workshop.new_intake(nbytes=started.nbytes, sha256=started.sha256)
             case ReceiveModel(started):
                 self._receiving, self._receives = asyncio.create_task(self._receive(started, link)), started.transfer
+            case DropTask():
+                await self._stop_receiving(link)
+                await self._stop_training()
+            case KeepOffered(update):
+                await asyncio.to_thread(record_log.keep_offered, update)
             case Train(started, training):
                 self._training = asyncio.create_task(self._train(started, training, workshop))
             case SendUpdate(transfer, offset, window):
@@ -271,8 +328,8 @@ class Worker:
                 self._reporter.round_closed(closed)
             case ShowNotice(text):
                 self._reporter.notice(text)
-            case Leave(code, reason):
-                raise Refused(code, reason)
+            case Leave(reason):
+                raise self._declines(reason)
 
     # The task
 
@@ -318,7 +375,7 @@ class Worker:
                         fraction=progress.fraction,
                         remaining_s=progress.remaining_s,
                         images_per_s=progress.images_per_s,
-                        loss=progress.loss,
+                        loss=progress.loss or 0.0,  # under differential privacy none is told
                     )
                 )
 

@@ -7,14 +7,14 @@ a reconnect the model is received from where it stopped, training goes on, and a
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from fednet.audit.own_chain import OwnChain, Shown
 from fednet.audit.record import read_header
-from fednet.config import TrainingSettings, WorkerConsent
+from fednet.config import TrainingSettings
 from fednet.errors import AuditError, BadInput, RemoteProtocolError
 from fednet.protocol import limits
 from fednet.protocol.messages import (
@@ -24,6 +24,7 @@ from fednet.protocol.messages import (
     Records,
     RecordsWanted,
     RoundClosed,
+    RoundDeclined,
     RoundStarted,
     RunStatus,
     UpdateAccepted,
@@ -31,6 +32,7 @@ from fednet.protocol.messages import (
     UpdateRefused,
     UpdateWanted,
 )
+from fednet.worker.consent import WorkerConsent
 
 NOTHING: Mapping[int, str] = MappingProxyType({})
 _OTHER_UPDATE = (
@@ -67,6 +69,8 @@ class UpdateSaved:
     train_s: float
     loss: float
     confusion: tuple[int, ...] = ()  # what is told of the round's model, as UPDATE_OFFERED carries it
+    epsilon: float = 0.0  # what this hospital has spent of its privacy; 0: it keeps none
+    delta: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,12 @@ class Heard:
     message: Message
 
 
-Event = Heard | LinkLost | ModelReceived | UpdateSaved
+@dataclass(frozen=True)
+class LookedAgain:
+    """Some time has passed: what stood against training may be gone."""
+
+
+Event = Heard | LinkLost | ModelReceived | UpdateSaved | LookedAgain
 
 
 @dataclass(frozen=True)
@@ -116,6 +125,18 @@ class Train:
 
     started: RoundStarted
     training: TrainingSettings
+
+
+@dataclass(frozen=True)
+class DropTask:
+    """Forget the task: stop receiving its model, or training on it."""
+
+
+@dataclass(frozen=True)
+class KeepOffered:
+    """Remember what is about to leave this hospital."""
+
+    update: UpdateSaved
 
 
 @dataclass(frozen=True)
@@ -172,9 +193,8 @@ class ShowNotice:
 
 @dataclass(frozen=True)
 class Leave:
-    """Tell the coordinator why and stop for good."""
+    """Decline the run: tell the coordinator why and stop for good."""
 
-    code: str
     reason: str
 
 
@@ -192,6 +212,8 @@ Command = (
     | ReceiveModel
     | StopReceiving
     | Train
+    | DropTask
+    | KeepOffered
     | SendUpdate
     | KeepAcknowledged
     | KeepWithdrawn
@@ -208,15 +230,24 @@ class WorkerSession:
     """What one worker does, across all its connections to one run."""
 
     def __init__(
-        self, *, model: str, consent: WorkerConsent, chain: OwnChain, acknowledged: Mapping[int, str] = NOTHING
+        self,
+        *,
+        consent: WorkerConsent,
+        chain: OwnChain,
+        acknowledged: Mapping[int, str] = NOTHING,
+        objection_now: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """`chain`: the run's record as far as it is known; `acknowledged`: round -> digest of the update it has."""
+        """`chain`: the run's record as far as it is known; `acknowledged`: round -> digest of the update it has.
+
+        `objection_now` says what stands against beginning to train at this moment.
+        """
         self._chain = chain
         self._acknowledged = dict(acknowledged)
         self._unproven: RoundClosed | None = None  # waits for headers that lie between
         self._between: list[bytes] = []  # these, until a record proves them
-        self._model = model
         self._consent = consent
+        self._objection_now = objection_now
+        self._declined: RoundStarted | None = None  # for a reason that may pass
         self.stage = Stage.IDLE
         self._started: RoundStarted | None = None
         self._update: UpdateSaved | None = None
@@ -238,12 +269,13 @@ class WorkerSession:
             case Heard(message):
                 return self._heard(message)
             case LinkLost():
-                self._is_attached, self._unproven = False, None
+                self._is_attached, self._unproven, self._declined = False, None, None
             case ModelReceived(number) if (
                 self._started and number == self._started.round and self.stage is Stage.RECEIVING
             ):
-                self.stage = Stage.TRAINING
-                return [Train(self._started, _training_of(self._started.training))]
+                return self._model_received(self._started)
+            case LookedAgain() if self._declined is not None and self._objection_now() is None:
+                return [ShowNotice(f"round {self._declined.round} is taken up after all"), *self._begin(self._declined)]
             case UpdateSaved() if event.round == self.round_number and self.stage is Stage.TRAINING:
                 self._update, self.stage = event, Stage.DELIVERING
                 return self._offer()
@@ -271,17 +303,40 @@ class WorkerSession:
 
     def _round_started(self, started: RoundStarted) -> list[Command]:
         training = _training_of(started.training)
-        objection = self._consent.objection(model=self._model, training=training)
-        if objection is not None:
-            return [Leave("declined", objection)]
+        too_long = self._consent.objection_to_length(started.rounds)
+        if too_long is not None:
+            return [Leave(too_long)]
         was_attached, self._is_attached = self._is_attached, True
+        objection = self._consent.objection_to_training(training)
+        if objection is not None:
+            return self._decline(started, objection, may_pass=False)
         if self._is_same_task(started):
             if was_attached:
                 return []  # said twice, when the link broke while the round began
             self._started = started
             return self._resume(started)
-        self._started, self._update, self.stage = started, None, Stage.RECEIVING
+        objection = self._objection_now()
+        if objection is not None:
+            return self._decline(started, objection, may_pass=True)
+        return self._begin(started)
+
+    def _begin(self, started: RoundStarted) -> list[Command]:
+        self._started, self._update, self._declined, self.stage = started, None, None, Stage.RECEIVING
         return [BeginTask(started), ReceiveModel(started)]
+
+    def _model_received(self, started: RoundStarted) -> list[Command]:
+        objection = self._objection_now()
+        if objection is not None:
+            return self._decline(started, objection, may_pass=True)
+        self.stage = Stage.TRAINING
+        return [Train(started, _training_of(started.training))]
+
+    def _decline(self, started: RoundStarted, reason: str, *, may_pass: bool) -> list[Command]:
+        """Take no part in this round; where the reason `may_pass`, take it up once that is so and it goes on still."""
+        self._started, self._update, self.stage = None, None, Stage.IDLE
+        self._declined = started if may_pass else None
+        declined = RoundDeclined(round=started.round, reason=reason)
+        return [DropTask(), Send(declined), ShowNotice(f"round {started.round} declined: {reason}")]
 
     def _is_same_task(self, started: RoundStarted) -> bool:
         before = self._started
@@ -307,8 +362,10 @@ class WorkerSession:
             train_s=update.train_s,
             loss=update.loss,
             confusion=list(update.confusion),
+            epsilon=update.epsilon,
+            delta=update.delta,
         )
-        return [Send(offer)]
+        return [KeepOffered(update), Send(offer)]
 
     def _accepted(self, accepted: UpdateAccepted) -> list[Command]:
         is_own = accepted.round == self.round_number
@@ -327,6 +384,7 @@ class WorkerSession:
 
     def _refused(self, refused: UpdateRefused) -> list[Command]:
         stops: list[Command] = []
+        self._forget_declined(refused.round)
         if refused.round == self.round_number:
             stops = [StopReceiving()] if self.stage is Stage.RECEIVING else []
             if self._update is None:  # should the round begin again, the task does
@@ -337,7 +395,12 @@ class WorkerSession:
             stops.append(KeepWithdrawn(refused.round))
         return [*stops, ShowNotice(f"round {refused.round}: the update was not taken: {refused.reason}")]
 
+    def _forget_declined(self, over: int) -> None:
+        if self._declined is not None and self._declined.round <= over:
+            self._declined = None
+
     def _closed(self, closed: RoundClosed) -> list[Command]:
+        self._forget_declined(closed.round)
         shown, fields = _shown_in(closed), read_header(closed.header)
         if fields["round"] != closed.round:
             raise AuditError(f"round {closed.round}: the record that is shown is of round {fields['round']}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import torch
@@ -42,13 +44,23 @@ class TrainingData(Protocol):
         """
 
 
+class PickedData(TrainingData, Protocol):
+    """A site's samples, which may also be asked for one by one."""
+
+    def picked(self, places: torch.Tensor, *, augmentation_seed: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (images  # (b, 3, s, s) float32, labels  # (b,) int64) of these, on the training device.
+
+        `places`  # (b,) int64, on the CPU; `augmentation_seed` None: as they are.
+        """
+
+
 @dataclass(frozen=True)
 class TrainingResult:
     """What a training came to."""
 
     samples: int
     batches: int
-    mean_loss: float  # of the last epoch
+    mean_loss: float  # of the last epoch; 0.0: untold, under differential privacy
     train_s: float
     stopped: bool
 
@@ -65,9 +77,9 @@ def train(
 ) -> TrainingResult:
     """Train `model`, which is on the device of `compute`, in place for `settings.local_epochs` epochs of SGD.
 
-    In channels_last, which is faster on every device. The same seed, data and thread count give the same bits on the
-    CPU. Raises `TrainingError` when the loss is not finite any more, or one scan is all there is for BatchNorm;
-    `BadInput` for a layer that is not there.
+    Of half an epoch, half its batches are taken, rounded up. In channels_last, which is faster on every device. The
+    same seed, data and thread count give the same bits on the CPU. Raises `TrainingError` when the loss is not finite
+    any more, or one scan is all there is for BatchNorm; `BadInput` for a layer that is not there.
 
     Of a worker in several processes (`Compute.replicas`) all train alike: the first one's call begins the training,
     with its model, and its `should_stop` counts. Raises `ProcessLost` where one is gone.
@@ -90,20 +102,22 @@ def _train(
     began = time.perf_counter()
     model.train()
     model.to(memory_format=torch.channels_last)
-    meter = Meter(settings.local_epochs * data.batch_count(settings.batch_size), compute.device, on_progress)
+    planned = math.ceil(settings.local_epochs * data.batch_count(settings.batch_size))
+    meter = Meter(planned, compute.device, on_progress)
     mean_loss, stopped = 0.0, False
     with partly_frozen(model, settings.freeze_until):
         optimiser = new_optimiser(model, settings, compute.device)
         network = compute.network(model)
         objective = Objective(model, settings, data.class_counts, device=compute.device)
-        for epoch in range(1, settings.local_epochs + 1):
+        for epoch in range(1, math.ceil(settings.local_epochs) + 1):
             meter.begin_epoch(epoch)
-            for images, labels in data.batches(
+            batches = data.batches(
                 batch_size=settings.batch_size,
                 seed=derived_seed(seed, "epoch", epoch),
                 augment=settings.augment,
                 balanced=settings.balance == "sampling",
-            ):
+            )
+            for images, labels in islice(batches, planned - meter.batches):
                 if stopped := compute.replicas.told(should_stop()):
                     break
                 meter.count(compute.step(network, optimiser, objective, images, labels), len(labels))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import nn
@@ -21,7 +21,10 @@ from fednet.worker.held_out import NOTHING_TOLD, HeldOut
 from fednet.worker.own_norm import OwnNorm
 from fednet.worker.progress import TrainingProgress
 from fednet.worker.session import UpdateSaved
-from fednet.worker.training import TrainingData, train
+from fednet.worker.training import TrainingData, TrainingResult, train
+
+if TYPE_CHECKING:
+    from fednet.worker.privacy import SitePrivacy  # brings Opacus, which takes seconds
 
 Tamper = Callable[[torch.Tensor, Manifest], torch.Tensor]
 """Turns an honest update (uint8 flat) into the one that is sent: for demonstrations and tests of the defence."""
@@ -37,6 +40,9 @@ class SavedTraining:
     samples: int
     train_s: float
     loss: float
+    epsilon: float = 0.0  # spent with it, by all of the hospital's trainings; 0: without differential privacy
+    delta: float = 0.0
+    ledger: str = ""  # digest of the privacy ledger's last line at that moment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +57,7 @@ class Rounded:
     base_sha256: str
     travels: torch.Tensor  # (n,) uint8
     lost: torch.Tensor  # (parameter_count,) float32
+    is_private: bool = False  # trained under differential privacy
 
 
 class OwnModel(Protocol):
@@ -86,10 +93,12 @@ class Workshop:
         update_form: Form = PLAIN,
         model_form: Form = PLAIN,
         keeps_norm: bool = False,
+        privacy: SitePrivacy | None = None,
     ) -> None:
         """`update_form` and `model_form`: how updates and global models travel in this run.
 
-        `keeps_norm`: this site's BatchNorm is its own, and is never replaced by the global one.
+        `keeps_norm`: this site's BatchNorm is its own, and is never replaced by the global one. `privacy`: trains in
+        place of plain training, on the same data.
         """
         self.device = compute.device
         self.manifest = manifest_of(model.state_dict(), [name for name, _ in model.named_parameters()])
@@ -103,6 +112,7 @@ class Workshop:
         self._own_model = own_model
         self._tamper = tamper
         self._held_out = held_out
+        self._privacy = privacy
         self._update_form, self._model_form = update_form, model_form
         self._base = empty_flat(self.manifest)
         self._received = self._base  # as the model travelled
@@ -131,8 +141,9 @@ class Workshop:
     ) -> UpdateSaved | None:
         """Judge the received model, train on it, save the result, prepare `update`; None when stopped.
 
-        A result of the same round that an earlier process saved is taken instead of training again. Raises
-        `TrainingError` or `StorageError`.
+        A result of the same round that an earlier process saved is taken instead of training again: under differential
+        privacy it is not charged again either. Raises `TrainingError`, `StorageError`, or `Refused` where no privacy
+        is left.
         """
         self._stop.clear()
         self._base = self._model_form.decoded(self._received, self.manifest)
@@ -155,6 +166,8 @@ class Workshop:
             train_s=saved.train_s,
             loss=saved.loss,
             confusion=confusion,
+            epsilon=saved.epsilon,
+            delta=saved.delta,
         )
 
     def _judge_base(self, round_number: int) -> tuple[int, ...] | None:
@@ -172,7 +185,7 @@ class Workshop:
         if self._update_form.rounding is None:
             return self._update_form.encoded(update, self.manifest)
         before = self._rounded or self._own_model.load_rounded()
-        if before is not None and before.run == self._run and len(before.lost) == self.manifest.parameter_count:
+        if before is not None and self._goes_on_from(before):
             if (before.round, before.base_sha256) == (started.round, started.sha256):
                 self._rounded = before
                 return before.travels
@@ -181,10 +194,19 @@ class Workshop:
             owed = None
         travels, lost = with_feedback(self._update_form, update, owed, self.manifest)
         self._rounded = Rounded(
-            run=self._run, round=started.round, base_sha256=started.sha256, travels=travels, lost=lost
+            run=self._run,
+            round=started.round,
+            base_sha256=started.sha256,
+            travels=travels,
+            lost=lost,
+            is_private=self._privacy is not None,
         )
         self._own_model.save_rounded(self._rounded)
         return travels
+
+    def _goes_on_from(self, before: Rounded) -> bool:
+        is_own = before.run == self._run and len(before.lost) == self.manifest.parameter_count
+        return is_own and (before.is_private or self._privacy is None)
 
     def _norm_so_far(self) -> OwnNorm:
         """Return this site's BatchNorm, that of an earlier process of this run included."""
@@ -194,7 +216,7 @@ class Workshop:
         return norm
 
     def _trained_before(self, started: RoundStarted) -> tuple[torch.Tensor, SavedTraining] | None:
-        if not self._looks_for_saved:
+        if not self._looks_for_saved and self._privacy is None:
             return None  # what this process trained is in its memory; the file matters to the process after it
         self._looks_for_saved = False
         found = self._own_model.load()
@@ -202,7 +224,8 @@ class Workshop:
             return None
         saved = found[1]
         is_same = (saved.run, saved.round, saved.base_sha256) == (self._run, started.round, started.sha256)
-        return found if is_same else None
+        is_as_agreed = self._privacy is None or saved.epsilon > 0
+        return found if is_same and is_as_agreed else None
 
     def _train(
         self, started: RoundStarted, training: TrainingSettings, on_progress: Callable[[TrainingProgress], None]
@@ -210,15 +233,7 @@ class Workshop:
         self._model.load_state_dict(views(self._base, self.manifest))
         if self._own_norm is not None:
             self._own_norm.restore(self._model)
-        result = train(
-            self._model,
-            self._data,
-            training,
-            seed=derived_seed(started.seed, "train", self._worker, started.round),
-            compute=self._compute,
-            on_progress=on_progress,
-            should_stop=self._stop.is_set,
-        )
+        result = self._trained(started, training, on_progress)
         if result.stopped:
             return None
         saved = SavedTraining(
@@ -228,9 +243,34 @@ class Workshop:
             samples=result.samples,
             train_s=result.train_s,
             loss=result.mean_loss,
+            epsilon=self._privacy.epsilon if self._privacy else 0.0,
+            delta=self._privacy.delta if self._privacy else 0.0,
+            ledger=self._privacy.head if self._privacy else "",
         )
         if self._own_norm is not None:
             self._own_norm.keep(self._model.state_dict())
         local = pack(self._model.state_dict(), self.manifest)
         self._own_model.save(local, saved)
         return local, saved
+
+    def _trained(
+        self, started: RoundStarted, training: TrainingSettings, on_progress: Callable[[TrainingProgress], None]
+    ) -> TrainingResult:
+        if self._privacy is not None:
+            return self._privacy.train(
+                self._model,
+                training,
+                round_number=started.round,
+                compute=self._compute,
+                on_progress=on_progress,
+                should_stop=self._stop.is_set,
+            )
+        return train(
+            self._model,
+            self._data,
+            training,
+            seed=derived_seed(started.seed, "train", self._worker, started.round),
+            compute=self._compute,
+            on_progress=on_progress,
+            should_stop=self._stop.is_set,
+        )

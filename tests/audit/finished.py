@@ -160,6 +160,7 @@ class Run:
             round_number=number,
             device=torch.device("cpu"),
             quarantined=self.record.quarantined(),
+            resent=self.record.resent({name: update.sha256 for name, update in updates.items()}),
             server=self._server,
         )
         document = {"round": number, **combined.document(updates), "absent": [], **_metrics(number)}

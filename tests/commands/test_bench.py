@@ -47,6 +47,23 @@ def test_training_is_measured_beside_a_bare_loop(
     assert document["gpu"] is None
 
 
+def test_hospitals_of_a_bench_may_train_under_differential_privacy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--model", "resnet18-gn", "--image-size", 16, "--rounds", 1, "--seeds", 1, "--device", "cpu"]
+    arguments = ["bench", "learning", *small, "--local-epochs", 0.1, "--settings", "2", "--dp-epsilon", 8]
+    ran = run(capsys, *arguments, "--out", tmp_path / "out", "--json")
+    assert ran.code == 0, ran.err
+    found = json.loads(ran.out)
+    assert found["settings"]["privacy"] == {"epsilon": 8.0, "delta": 1e-5, "clip": 1.0}
+    assert [each["setting"] for each in found["lines"]] == ["4 sites, i.i.d."]
+    plain = run(capsys, *arguments[:-2], "--out", tmp_path / "out")
+    assert plain.code == 2, "results with privacy and without do not mix"
+    batch_norm = run(capsys, *arguments, "--model", "small-cnn", "--out", tmp_path / "other")
+    assert batch_norm.code == 2
+    assert "BatchNorm mixes scans" in batch_norm.err
+
+
 def test_counts_that_are_no_numbers_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     ran = run(capsys, "bench", "krum", "--workers", "ten")
     assert ran.code == 2

@@ -5,6 +5,8 @@ import pytest
 from fednet.commands.coordinator import automatic_recipe
 from tests.commands.running import run
 
+PRIVATE = ["--client-dp-clip", "1", "--client-dp-noise", "2"]
+
 
 @pytest.mark.parametrize(
     ("options", "line"),
@@ -23,6 +25,18 @@ from tests.commands.running import run
         (["--quarantine", "6"], "--quarantine; found 6; expected 0 (nobody) to 5 (--window)"),
         (["--aggregator", "learned-weights", "--pre", "nnm"], "--pre nnm; found learned-weights, which tries models"),
         (["--byzantine", "many"], "--byzantine; found many"),
+        (["--client-dp-clip", "1"], "--client-dp-clip, --client-dp-noise; found 1 and 0; expected both above 0"),
+        (["--client-dp-noise", "1"], "--client-dp-clip, --client-dp-noise; found 0 and 1; expected both above 0"),
+        (["--client-dp-epsilon", "8"], "--client-dp-clip, --client-dp-noise; found 0 and 0"),
+        ([*PRIVATE, "--aggregator", "median"], "how far one hospital moves this rule's step is not known here"),
+        ([*PRIVATE, "--pre", "nnm"], "--pre nnm; found --client-dp-clip"),
+        ([*PRIVATE, "--client-dp-delta", "0.25"], "--client-dp-delta"),
+        ([*PRIVATE, "--freeze-until", "layer2"], "--freeze-until; found layer2, and --client-dp-clip"),
+        ([*PRIVATE, "--pretrained", "no"], "resnet18, whose BatchNorm statistics"),
+        (
+            [*PRIVATE, "--model", "resnet18-gn", "--pretrained", "no", "--client-dp-epsilon", "0.1"],
+            "--client-dp-epsilon 0.1; found",
+        ),
     ],
 )
 def test_a_recipe_that_cannot_hold_its_promise_is_refused_before_the_run(

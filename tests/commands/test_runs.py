@@ -1,10 +1,11 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fednet.commands.runs import _safe
+from fednet.commands.runs import _learned, _safe
 from fednet.errors import BadInput
 from fednet.simulate.attacks.tamper import tamper_named
 from fednet.storage.history import read_history, stopped_with
@@ -136,3 +137,18 @@ def test_a_start_that_failed_too_early_hides_no_other_run(tmp_path: Path) -> Non
     with pytest.raises(BadInput, match="never begun"):
         read_history(tmp_path / "runs" / "never")
     assert stopped_with(settings(), tmp_path / "runs") is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ({"loss": 0.25}, "loss 0.250"),
+        ({"loss": 0.25, "epsilon": None}, "loss 0.250"),
+        (
+            {"loss": None, "epsilon": 3.25, "delta": 1e-5},
+            "differential privacy of single scans: epsilon 3.25, delta 1e-05 so far",
+        ),
+    ],
+)
+def test_a_site_tells_its_loss_or_what_it_has_spent_of_privacy(entry: dict[str, Any], told: str) -> None:
+    assert _learned(entry) == told

@@ -5,6 +5,7 @@ import pytest
 
 from tests.commands.running import run
 
+PRIVATE = ["--client-dp-clip", 1, "--client-dp-noise", 2]
 SMALL = ["--workers", 5, "--byzantine", 1, "--rounds", 1, "--local-epochs", 1, "--image-size", 16, "--root", 16]
 
 
@@ -24,6 +25,16 @@ def test_a_grid_is_run_drawn_and_resumed(tmp_path: Path, capsys: pytest.CaptureF
     assert "worst" in again.out
 
 
+def test_on_phantoms_a_screen_names_copiers_and_nobody_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--attack", "none,mimic", "--aggregator", "multikrum", "--pre", "similarity", "--out", tmp_path]
+    ran = run(capsys, "simulate", *SMALL, *options, "--json")
+    assert ran.code == 0, ran.err
+    cells = [json.loads(path.read_text()) for path in sorted((tmp_path / "cells").glob("*.json"))]
+    notes = {cell["cell"]["attack"]: cell["found"]["notes"] for cell in cells}
+    assert notes["none"] == [""]
+    assert "sent the same update: one counts" in notes["mimic"][0]
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [
@@ -32,6 +43,8 @@ def test_a_grid_is_run_drawn_and_resumed(tmp_path: Path, capsys: pytest.CaptureF
         (["--partition", "dirichlet:much"], "--partition dirichlet:much"),
         (["--byzantine", "many"], "--byzantine; found many"),
         (["--dataset", "nowhere"], "nowhere"),
+        ([*PRIVATE, "--aggregator", "fedavg,fltrust", "--model", "resnet18-gn"], "--aggregator fltrust; found"),
+        ([*PRIVATE, "--aggregator", "fedavg"], "small-cnn, whose BatchNorm statistics"),
     ],
 )
 def test_bad_input_is_one_line_before_anything_runs(

@@ -2,7 +2,14 @@ from typing import Any
 
 import pytest
 
-from fednet.coordinator.conclusions import history_of, quarantined_after, refusal_of_step, suspects_after
+from fednet.config import WorkerName
+from fednet.coordinator.conclusions import (
+    history_of,
+    quarantined_after,
+    refusal_of_step,
+    resent_after,
+    suspects_after,
+)
 from fednet.ranking import best_of
 from tests.audit.finished import settings
 
@@ -36,6 +43,34 @@ def test_who_was_rejected_often_enough_is_left_out_if_the_operator_says_so() -> 
     strict = settings(workers=5, quorum=5, byzantine=1, reputation_window=3, quarantine=2)
     assert quarantined_after(documents, strict) == {"client3": "quarantined, after 3 rejections in 3 rounds"}
     assert quarantined_after(documents[:2], strict) == {}
+
+
+def sent(number: int, model: str, **digests: str) -> dict[str, Any]:
+    """Return a round after which the model is this one, in which these updates came."""
+    updates = [{"worker": worker, "sha256": digest, "norm": 1.0} for worker, digest in digests.items()]
+    return {"round": number, "updates": updates, "model_sha256": model}
+
+
+def test_who_sends_an_earlier_update_is_named_with_whose_it_was() -> None:
+    screened = settings(pre=("similarity",))
+    rounds = [sent(1, "m1", client1="a", client3="b"), sent(2, "m2", client1="c", client3="d")]
+    now = {WorkerName("client1"): "e", WorkerName("client2"): "a", WorkerName("client3"): "d"}
+    assert resent_after(rounds, now, screened) == {
+        "client2": "sent again: client1's update of round 1",
+        "client3": "sent again: client3's update of round 2",
+    }
+    assert resent_after(rounds, now, settings()) == {}, "nobody asked for it"
+    assert resent_after([], now, screened) == {}
+
+
+def test_updates_of_nothing_or_from_the_same_model_are_not_sent_again() -> None:
+    screened = settings(pre=("similarity:within=0.1",))
+    nothing = sent(1, "m1", client1="a")
+    nothing["updates"][0]["norm"] = 0.0
+    assert resent_after([nothing], {WorkerName("client1"): "a"}, screened) == {}
+    rounds = [sent(1, "m1", client1="a"), sent(2, "m1", client1="b") | {"refused": {"reason": "worse"}}]
+    assert resent_after(rounds, {WorkerName("client1"): "b"}, screened) == {}, "round 3 starts from the same model"
+    assert resent_after(rounds, {WorkerName("client1"): "a"}, screened) != {}
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,16 @@ def test_a_step_that_the_guard_refused_moves_neither_model_nor_optimiser(tmp_pat
     assert verified(site).documents[0]["model_sha256"] == verified(site).documents[1]["model_sha256"]
 
 
+@pytest.mark.parametrize("pre", [("similarity",), ("norm-clipping", "similarity"), ("norm-clipping", "nnm")])
+def test_screens_and_clipping_make_the_same_verdicts_again(tmp_path: Path, pre: tuple[str, ...]) -> None:
+    screened = settings(rounds=3, workers=5, quorum=5, byzantine=1, pre=pre)
+    site = make_run(tmp_path / "site", run_settings=screened, liars=["client5"])
+    again = [document["updates"][4]["reason"] for document in verified(site).documents[1:]]
+    assert all(("sent again: client5's update of round 1" in reason) is ("similarity" in pre) for reason in again)
+    for asked in (screened, replace(screened, rounds=9)):  # of other settings what was recorded holds
+        assert replayed(site, asked) == [Replayed(round=number) for number in (1, 2, 3)]
+
+
 def test_another_update_makes_another_model(site: Site) -> None:
     folder = site.run / "spool/round-0002"
     shutil.copyfile(folder / "client5.update", folder / "client1.update")

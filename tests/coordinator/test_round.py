@@ -24,9 +24,12 @@ from fednet.coordinator.round import (
     TimePassed,
     UpdatesAggregated,
     UpdateStored,
+    WorkerDeclined,
     WorkerJoined,
     WorkerLeft,
     WorkerLost,
+    WorkerRevoked,
+    WorkerReconsidered,
 )
 
 A, B, C, D, E = (WorkerName(f"client{i}") for i in range(1, 6))
@@ -281,3 +284,130 @@ def test_a_run_whose_rounds_are_done_begins_finished() -> None:
     assert machine.wake_at(now=0.0) == 10.0, "then it is awaited no more"
     assert play(machine, WorkerJoined(A)) == []
     assert machine.awaited(now=0.0) == frozenset()
+
+
+def test_nobody_waits_for_a_worker_that_declines_the_round() -> None:
+    machine = started()
+    play(machine, *stored(A, B))
+    assert machine.missing(now=0.0) == (C,)
+    assert play(machine, WorkerDeclined(C, 1, "at noon")) == [Aggregate(1, (A, B))]
+    assert machine.declined == {C: "at noon"}
+    play(machine, UpdatesAggregated(), ModelEvaluated(), RoundCommitted())
+    assert machine.declined == {}
+    assert C in machine.cohort, "it is asked in the next round"
+
+
+def test_below_quorum_a_declined_round_waits_for_who_may_reconsider_and_says_who_declined() -> None:
+    machine = started()
+    play(machine, *stored(A), WorkerDeclined(B, 1, "at noon"), WorkerDeclined(C, 1, "too hot"))
+    assert machine.phase is Phase.COLLECTING
+    play(machine, WorkerReconsidered(B, 1))
+    assert (machine.missing(now=0.0), machine.declined) == ((B,), {C: "too hot"})
+    (parked,) = play(machine, TimePassed(), now=150.0)
+    assert parked == ParkRun(
+        "round 1: 1 of at least 2 workers delivered within deadline and patience; client3 declined (too hot)"
+    )
+
+
+def test_who_reconsiders_is_counted() -> None:
+    machine = started()
+    play(machine, WorkerDeclined(C, 1, "at noon"), *stored(A), WorkerReconsidered(C, 1), *stored(C))
+    assert machine.delivered == {A, C}
+    assert (machine.declined, machine.missing(now=0.0)) == ({}, (B,))
+
+
+def test_a_worker_that_comes_back_after_declining_is_asked_again() -> None:
+    machine = started()
+    play(machine, WorkerDeclined(C, 1, "at noon"), WorkerLost(C))
+    assert machine.missing(now=0.0) == (A, B), "meanwhile nobody waits for it"
+    assert play(machine, WorkerJoined(C)) == [SendModel(C, 1)]
+    assert machine.declined == {}
+
+
+@pytest.mark.parametrize("event", [WorkerDeclined(D, 1, "odd"), WorkerDeclined(A, 2, "odd"), WorkerReconsidered(A, 2)])
+def test_declining_what_was_not_asked_changes_nothing(event: Event) -> None:
+    machine = started()
+    play(machine, WorkerDeclined(B, 1, "at noon"), event)
+    assert machine.declined == {B: "at noon"}
+
+
+def test_what_is_delivered_cannot_be_declined_any_more() -> None:
+    machine = started()
+    play(machine, *stored(A), WorkerDeclined(A, 1, "odd"))
+    assert machine.delivered == {A}
+    assert machine.declined == {}
+
+
+def test_a_round_that_some_decline_is_collected_once_the_others_have_the_model() -> None:
+    machine = started()
+    play(machine, WorkerDeclined(C, 1, "at noon"), ModelDelivered(A, 1), ModelDelivered(B, 1))
+    assert machine.phase is Phase.COLLECTING
+
+
+def revoked(worker: WorkerName) -> WorkerRevoked:
+    return WorkerRevoked(worker, "key lost")
+
+
+def test_nobody_waits_for_a_revoked_worker() -> None:
+    machine = started()
+    play(machine, *stored(A, B))
+    assert machine.missing(now=1.0) == (C,)
+    assert play(machine, revoked(C)) == [Aggregate(1, (A, B))]
+    assert machine.cohort == {A, B}
+
+
+def test_a_revoked_workers_update_does_not_count_though_it_was_durable() -> None:
+    machine = started()
+    play(machine, *stored(A, C), revoked(C))
+    assert machine.delivered == {A}
+    assert play(machine, *stored(B)) == [Aggregate(1, (A, B))]
+    assert machine.refusal(C, 1) is not None
+
+
+def test_a_revoked_worker_counts_for_no_quorum() -> None:
+    machine = started(quorum=3)
+    play(machine, *stored(A, B), revoked(B))
+    assert play(machine, *stored(C)) == []
+    assert play(machine, TimePassed(), now=151.0) == [
+        ParkRun("round 1: 2 of at least 3 workers delivered within deadline and patience")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [([], UpdatesAggregated()), ([UpdatesAggregated()], ModelEvaluated())], ids=["sum", "model"]
+)
+def test_what_a_revoked_update_is_in_is_aggregated_again(before: list[Event], after: Event) -> None:
+    machine = started()
+    play(machine, *stored(A, B, C), *before)
+    assert play(machine, revoked(B)) == []
+    assert play(machine, after) == [Aggregate(1, (A, C))]
+    assert play(machine, UpdatesAggregated()) == [EvaluateModel(1)]
+    assert play(machine, ModelEvaluated()) == [CommitRound(1)]
+
+
+def test_below_quorum_without_a_revoked_update_the_round_collects_again() -> None:
+    machine = started(quorum=3)
+    play(machine, *stored(A, B, C), revoked(B))
+    assert play(machine, UpdatesAggregated()) == []
+    assert machine.phase is Phase.COLLECTING
+    assert play(machine, WorkerJoined(B)) == [SendModel(B, 1)], "with a new certificate"
+    assert play(machine, *stored(B)) == [Aggregate(1, (A, B, C))]
+
+
+def test_somebody_revoked_who_is_in_no_aggregation_disturbs_none() -> None:
+    machine = started()
+    play(machine, WorkerLeft(C), *stored(A, B), revoked(C))
+    assert play(machine, UpdatesAggregated()) == [EvaluateModel(1)]
+
+
+def test_a_committed_round_stands_and_the_next_goes_without_the_revoked() -> None:
+    machine = started()
+    play(machine, *stored(A, B, C), UpdatesAggregated(), ModelEvaluated(), revoked(C))
+    assert play(machine, RoundCommitted()) == [StartRound(2), SendModel(A, 2), SendModel(B, 2)]
+
+
+def test_a_run_that_waits_for_the_revoked_goes_on_without_it() -> None:
+    machine = rounds(known=(A, B, C), first=2)
+    play(machine, WorkerJoined(A), WorkerJoined(B))
+    assert machine.awaited(now=0.0) == {C}
+    assert play(machine, revoked(C)) == [StartRound(2), SendModel(A, 2), SendModel(B, 2)]

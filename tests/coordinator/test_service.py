@@ -14,7 +14,7 @@ import torch
 
 from fednet.aggregation.strategy import Trust
 from fednet.compression.forms import FEATURES
-from fednet.config import TrainingSettings, WorkerConsent, WorkerName
+from fednet.config import TrainingSettings, WorkerName
 from fednet.coordinator.desk import Desk
 from fednet.coordinator.record import Retention
 from fednet.errors import AuditError, ConnectionLost, DiskFull, ProcessLost, Refused, RunParked, TrainingError
@@ -26,6 +26,7 @@ from fednet.storage.history import Standing, read_history
 from fednet.tensors import parameters_of
 from fednet.transport.link import Link
 from fednet.worker import service as worker_service
+from fednet.worker.consent import WorkerConsent
 from fednet.worker.service import Worker
 from fednet.worker.workshop import Workshop
 from tests.federation import Federation, Notes, judge, manifest, settings
@@ -519,7 +520,7 @@ async def test_a_worker_with_another_model_is_refused_with_what_to_do(
 
 async def test_a_worker_declines_what_it_did_not_agree_to(tmp_path: Path) -> None:
     federation = Federation(tmp_path)
-    careful = federation.worker(1, consent=WorkerConsent(model="resnet18"))
+    careful = federation.worker(1, consent=WorkerConsent(models=("resnet18",)))
     running = asyncio.create_task(federation.coordinator.run(federation))
     with pytest.raises(Refused, match="agreed to resnet18 only"):
         await careful.run()
@@ -699,8 +700,8 @@ async def test_a_hospital_keeps_its_own_evidence_of_every_round(tmp_path: Path) 
     federation = Federation(tmp_path, run_settings=settings(rounds=3))
     await federation.run(*(federation.worker(number) for number in (1, 2, 3)))
     kinds = [line["kind"] for line in federation.journal("client2").documents]
-    assert kinds == ["acknowledged", "record"] * 3
-    first = federation.journal("client2").documents[1]
+    assert kinds == ["offered", "acknowledged", "record"] * 3
+    first = federation.journal("client2").documents[2]
     assert json.loads(first["entry"])["worker"] == "client2"
     assert "client1" not in json.dumps(first), "other hospitals' entries are not its business"
 

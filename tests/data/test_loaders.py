@@ -33,6 +33,17 @@ def test_the_seed_decides_order_and_augmentation(loader: ScanLoader) -> None:
     assert not torch.equal(epoch(loader, 1, augment=False)[0], first[0])
 
 
+def test_scans_are_had_one_by_one(loader: ScanLoader) -> None:
+    images, labels = next(loader.in_order(batch_size=12))
+    places = torch.tensor([7, 2, 7])
+    found, whose = loader.picked(places, augmentation_seed=None)
+    assert torch.equal(found, images[places]) and torch.equal(whose, labels[places])
+    augmented, again = (loader.picked(places, augmentation_seed=3)[0] for _ in range(2))
+    assert torch.equal(augmented, again)
+    assert not torch.equal(augmented[0], augmented[2]), "each drawing has an augmentation of its own"
+    assert loader.picked(places[:0], augmentation_seed=3)[0].shape == (0, 3, 16, 16)
+
+
 def test_balanced_batches_draw_every_class_alike(tmp_path: Path) -> None:
     scans = load_folder(write_folder(tmp_path), image_size=16)
     few = torch.cat([torch.arange(12), torch.arange(3).repeat(40)])  # 123 of the first class, 3 of each other

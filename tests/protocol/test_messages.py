@@ -26,13 +26,16 @@ SAMPLES: dict[str, Any] = {
     "fraction": 0.5,
     "window": 2**20,
     "weight": 0.25,
+    "delta": 0.25,
     "header": b"{}",
     "headers": [b"{}", b"[]"],
+    "authorities": [b"a", b"b"],
+    "authorities_sha256": "ef" * 32,
     "signature": b"s",
     "entry": b"e",
     "path": b"p" * 32,
 }
-NUMBERS = {"heartbeat_s", "remaining_s", "images_per_s", "loss", "train_s", "unix_time_s"}
+NUMBERS = {"heartbeat_s", "remaining_s", "images_per_s", "loss", "train_s", "unix_time_s", "epsilon"}
 TEXTS = {"software", "run", "worker", "name", "device", "code", "reason", "verdict", "text"}
 
 
@@ -98,7 +101,7 @@ def test_feature_names_are_a_list_of_names(features: object) -> None:
 @pytest.mark.parametrize("confusion", [None, [1.0], [-1], [True], [2**63], [1] * 65])
 def test_what_a_site_finds_is_a_list_of_counts(confusion: object) -> None:
     fields = dict.fromkeys(("transfer", "nbytes", "samples"), 1) | {"round": 1, "sha256": "ab" * 32}
-    document = fields | {"train_s": 1.0, "loss": 1.0, "confusion": confusion}
+    document = fields | {"train_s": 1.0, "loss": 1.0, "epsilon": 0.0, "delta": 0.0, "confusion": confusion}
     with pytest.raises(RemoteProtocolError, match=r"UPDATE_OFFERED\.confusion|cannot be read"):
         decode_message(UpdateOffered.kind, msgpack.packb(document))
 

@@ -1,7 +1,7 @@
 import pytest
 
 from fednet.config import WorkerName
-from fednet.reporting.console import RunConsole, WorkerConsole, rejections, round_cells, sites_line
+from fednet.reporting.console import RunConsole, WorkerConsole, privacy_line, rejections, round_cells, sites_line
 from fednet.reporting.reporter import WorkerView
 from fednet.worker.progress import TrainingProgress
 from tests.audit.records import chain, closing
@@ -33,6 +33,15 @@ def test_a_line_says_what_sites_found_of_the_model_before_the_lowest_first() -> 
     assert told.endswith("client7 0.07 of 9, and 12 more")
 
 
+def test_a_line_says_what_client_level_privacy_has_spent() -> None:
+    assert privacy_line(DOCUMENT) is None
+    spent = {"epsilon": 3.14159, "delta": 1e-5, "rounds": 2, "clip": 0.5, "clipped": 1}
+    told = "client-level privacy spent: epsilon 3.14 at delta 1e-05 for {}; 1 of 2 updates were clipped to 0.5"
+    assert privacy_line(DOCUMENT | {"client_privacy": spent}) == told.format("2 noised steps")
+    lost = told.format("5 noised steps, 3 of them of rounds that were not committed")
+    assert privacy_line(DOCUMENT | {"client_privacy": spent | {"rounds": 5}}) == lost
+
+
 def test_without_a_terminal_lines_are_plain_and_whole(capsys: pytest.CaptureFixture[str]) -> None:
     console = RunConsole()
     console.status("round 2, waiting for 1 of 2: " + "client1 is training " * 10, [])
@@ -53,11 +62,14 @@ def test_a_worker_hears_what_became_of_its_update(capsys: pytest.CaptureFixture[
     console.notice("same")
     console.notice("same")
     console.training(1, TrainingProgress(0.5, 1, 0.75, 80.0, 12.0))
+    console._last_plain_s = 0.0
+    console.training(1, TrainingProgress(0.5, 1, None, 80.0, 12.0))
     console.round_closed(closing(chain({"client1": "1" * 64})[1], 0, weight=0.25, metrics={"accuracy": 0.5}))
     out = capsys.readouterr().out.splitlines()
     assert out == [
         "same",
         "round 1: training 50%, loss 0.750, 80 images/s, about 12 s left",
+        "round 1: training 50%, 80 images/s, about 12 s left",
         "round 1 closed: selected, weight 0.25. Global model: accuracy 0.500",
     ]
 

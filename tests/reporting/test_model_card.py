@@ -56,6 +56,15 @@ def card(number: int = 3, *, found: Examined = EXAMINED, rounds: Any = ROUNDS, *
     return model_card(facts(number, **changes), origin(), rounds, found)
 
 
+def test_what_client_level_privacy_has_spent_is_that_of_the_whole_run() -> None:
+    told = {"epsilon": 6.789, "delta": 1e-5, "rounds": 3, "clip": 1.0, "noise_deviation": 0.5, "sensitivity": 0.4}
+    spent = {**told, "adjacency": "one hospital"}
+    rounds = [*ROUNDS[:2], ROUNDS[2] | {"client_privacy": spent}]
+    privacy = card(1, rounds=rounds)["privacy"]
+    assert privacy["differential_privacy"] == {"level": "client", **spent}
+    assert "epsilon 6.79 at delta 1e-05, spent on 3 noised steps" in privacy["spent"]
+
+
 def html(text: str) -> str:
     return str(MarkdownIt("commonmark").enable("table").render(text))
 
@@ -84,6 +93,22 @@ def test_a_card_counts_only_the_rounds_that_made_its_model() -> None:
     assert found["data"]["sites"][0]["samples"] == 44
     assert [each["updates"] for each in found["contributions"]] == [2, 2]
     assert "the same model as final.pth" in card_text(found)
+
+
+def test_a_card_says_which_sites_trained_under_differential_privacy_and_what_they_claim() -> None:
+    def spent(name: str, epsilon: float | None) -> dict[str, Any]:
+        return update(name) | {"epsilon": epsilon, "delta": 1e-5 if epsilon else None}
+
+    rounds = [document(1, spent("client1", 1.5), spent("client2", 1.0), update("client3"))]
+    rounds += [document(2, spent("client1", 2.25), spent("client2", None), spent("client3", 2.0))]
+    found = card(1, rounds=rounds)["privacy"]
+    assert found["sites"] == {"client1": {"epsilon": 2.25, "delta": 1e-5}}, "private in all rounds; the best is one of"
+    assert "client1 epsilon 2.25 at delta 1e-05" in found["spent"]
+    assert "Nothing bounds it for client2, client3." in found["spent"]
+    assert card()["privacy"] == {
+        "differential_privacy": None,
+        "spent": "No differential privacy was applied: nothing bounds what the model tells of a single training scan.",
+    }
 
 
 def test_what_a_round_refused_counted_for_nobody() -> None:

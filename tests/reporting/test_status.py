@@ -27,7 +27,8 @@ def test_a_run_that_is_served_is_healthy_while_it_shows_signs_of_life(tmp_path: 
     store = begun(tmp_path)
     starting = standing_of(tmp_path, now=datetime.now(UTC))
     assert (starting.is_healthy, "it is starting" in starting.text) == (False, True)
-    StatusFile(tmp_path).show("round 1 of 10, waiting for client1", phase="collecting", round_number=1, views=[VIEW])
+    text = "round 1 of 10, waiting for client1"
+    StatusFile(tmp_path).show(text, phase="collecting", round_number=1, views=[VIEW], declined={})
     alive = standing_of(tmp_path, now=datetime.now(UTC))
     assert alive.is_healthy
     assert alive.text == "running: 0 of 10 rounds committed; round 1 of 10, waiting for client1"
@@ -71,11 +72,37 @@ def test_a_status_that_cannot_be_written_is_logged_once_and_stops_nobody(
     status = StatusFile(tmp_path / "blocked" / "run")
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            status.show("text", phase="collecting", round_number=1, views=[])
+            status.show("text", phase="collecting", round_number=1, views=[], declined={})
     assert len(caplog.records) == 1
 
 
 def test_the_file_is_plain_json(tmp_path: Path) -> None:
-    StatusFile(tmp_path).show("text", phase="collecting", round_number=3, views=[VIEW])
+    StatusFile(tmp_path).show("text", phase="collecting", round_number=3, views=[VIEW], declined={})
     document = json.loads((tmp_path / "status.json").read_text())
     assert (document["round"], document["phase"], document["text"]) == (3, "collecting", "text")
+
+
+def test_who_declined_what_is_said_while_the_run_goes_on_and_after_it(tmp_path: Path) -> None:
+    store = begun(tmp_path)
+    store.run_declined(WorkerName("client2"), "the run has 10 rounds, at most 5 agreed")
+    store.run_declined(WorkerName("client3"), "it changed its mind later")
+    store.worker_seen(WorkerName("client3"), fingerprint="f", samples=1, device="cpu")
+    document = committed(1)
+    document.document["declined"] = {"client4": "it is Mon 12:00 here"}
+    store.commit(document, RECORDS[1])
+    StatusFile(tmp_path).show(
+        "waiting", phase="collecting", round_number=2, views=[], declined={WorkerName("client4"): "noon"}
+    )
+    found = standing_of(tmp_path, now=datetime.now(UTC))
+    store.close()
+    assert found.document["live"]["declined"] == {"client4": "noon"}
+    assert found.document["declined"] == {
+        "run": ["client2: the run has 10 rounds, at most 5 agreed"],
+        "rounds": {1: {"client4": "it is Mon 12:00 here"}},
+    }
+    assert found.text.splitlines()[1:] == [
+        "declined the run: client2: the run has 10 rounds, at most 5 agreed",
+        "client4 declined 1 of 1 rounds, last round 1: it is Mon 12:00 here",
+    ]
+    ended = standing_of(tmp_path, now=datetime.now(UTC))
+    assert "killed, or lost power" in ended.text, "a hospital's no is not how the run ended"

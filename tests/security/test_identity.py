@@ -3,10 +3,12 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from fednet.config import WorkerName
 from fednet.errors import CredentialError
 from fednet.security.authority import read_certificate
-from fednet.security.identity import Role, identity_of
-from tests.security.certs import authority_in, enrolled
+from fednet.security.enrolment import credentials_in, make_request
+from fednet.security.identity import Role, identity_of, require_coordinator
+from tests.security.certs import NOW, authority_in, enrolled
 
 
 def der(path: Path) -> bytes:
@@ -28,3 +30,20 @@ def test_a_certificate_without_a_fednet_name_is_nobodys(tmp_path: Path) -> None:
 def test_garbage_is_no_certificate() -> None:
     with pytest.raises(CredentialError):
         identity_of(b"garbage")
+
+
+@pytest.mark.parametrize(
+    ("role", "article"), [(Role.WORKER, "a worker"), (Role.OBSERVER, "an observer")], ids=["worker", "observer"]
+)
+def test_only_a_coordinators_certificate_may_be_a_coordinators(tmp_path: Path, role: Role, article: str) -> None:
+    authority = authority_in(tmp_path)
+    require_coordinator(der(tmp_path / "coordinator" / "cert.pem"), host="centre.example")
+    request = make_request(credentials_in(tmp_path, WorkerName("client1")))
+    certificate = authority.sign_worker(request, WorkerName("client1"), now=NOW, role=role)
+    with pytest.raises(CredentialError, match=rf"centre\.example; found the certificate of {article} there"):
+        require_coordinator(certificate, host="centre.example")
+
+
+def test_nobodys_certificate_is_no_coordinators() -> None:
+    with pytest.raises(CredentialError, match="nobody"):
+        require_coordinator(None, host="centre.example")

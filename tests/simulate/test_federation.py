@@ -1,15 +1,19 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from fednet.aggregation.rules.registry import recipe_named
-from fednet.config import RunSettings, TrainingSettings, WorkerName
+from fednet.config import ClientPrivacySettings, RunSettings, TrainingSettings, WorkerName
+from fednet.errors import BadInput
+from fednet.privacy.accounting import epsilon_after
 from fednet.simulate.attacks import ATTACKS, attack_named
 from fednet.simulate.federation import Data, Simulated, VirtualFederation, World
-from tests.worker.fakes import TinyData, tiny_net
+from tests.worker.fakes import TinyData, TinyNet, tiny_net
 
 CLASSES = ("dark", "bright")
 
@@ -101,6 +105,47 @@ def test_the_tournament_names_its_winner_in_every_round() -> None:
 def test_every_attack_on_updates_runs_to_the_end(attack: str) -> None:
     found = simulated("nnm+multikrum", attack, rounds=1)
     assert len(found.accuracy) == 1
+
+
+class PlainNet(TinyNet):
+    """Without BatchNorm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features[1] = nn.Identity()
+
+
+def private(**changes: Any) -> Simulated:
+    privacy = ClientPrivacySettings(**({"clip": 1.0, "noise": 4.0} | changes))
+    run = RunSettings(
+        model="tiny", image_size=16, classes=CLASSES, rounds=3, workers=5, quorum=5, client_privacy=privacy
+    )
+    return VirtualFederation(replace(world(5), new_model=PlainNet), run, recipe_named("fedavg"), None).run()
+
+
+def test_client_level_privacy_is_accounted_and_ends_a_cell_before_it_is_overspent() -> None:
+    spent = private()
+    assert spent.epsilon == epsilon_after(3, multiplier=2.0, delta=1e-5)
+    assert len(spent.accuracy) == 3
+    two = epsilon_after(2, multiplier=2.0, delta=1e-5)
+    assert (len((found := private(epsilon=two)).accuracy), found.epsilon) == (2, two)
+    with pytest.raises(BadInput, match="one round would exceed it"):
+        private(epsilon=0.5)
+    with pytest.raises(BadInput, match="BatchNorm"):
+        simulated("fedavg", None, byzantine=0, client_privacy=ClientPrivacySettings(clip=1.0, noise=1.0))
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_screen_for_copies_names_no_honest_hospital(epochs: int) -> None:
+    training = TrainingSettings(local_epochs=epochs, batch_size=24, learning_rate=0.05)
+    found = simulated("multikrum", None, pre=["similarity"], training=training)
+    assert found.notes == ["", "", ""]
+
+
+def test_a_screen_for_copies_lets_mimics_count_once() -> None:
+    found = simulated("fedavg", "mimic", pre=["similarity"], byzantine=2)
+    assert all("sent the same update: one counts" in note for note in found.notes)
+    assert max(found.attackers_share) < 0.2
 
 
 def test_learned_weights_leave_the_attackers_out() -> None:

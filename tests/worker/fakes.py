@@ -61,6 +61,9 @@ class TinyData:
             chosen = order[start : start + batch_size]
             yield self._images[chosen], self._labels[chosen]
 
+    def picked(self, places: torch.Tensor, *, augmentation_seed: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._images[places], self._labels[places]
+
     def in_order(self, *, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for start in range(0, self.samples, batch_size):
             yield self._images[start : start + batch_size], self._labels[start : start + batch_size]

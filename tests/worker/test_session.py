@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from fednet.audit.own_chain import OwnChain
-from fednet.config import TrainingSettings, WorkerConsent
+from fednet.config import TrainingSettings
 from fednet.errors import AuditError, RemoteProtocolError
 from fednet.protocol.messages import (
     Goodbye,
@@ -12,6 +12,7 @@ from fednet.protocol.messages import (
     ModelWanted,
     Records,
     RecordsWanted,
+    RoundDeclined,
     RoundStarted,
     RunStatus,
     UpdateAccepted,
@@ -19,15 +20,19 @@ from fednet.protocol.messages import (
     UpdateRefused,
     UpdateWanted,
 )
+from fednet.worker.consent import WorkerConsent
 from fednet.worker.session import (
     BeginTask,
+    DropTask,
     Heard,
     KeepAcknowledged,
     KeepHeader,
+    KeepOffered,
     KeepRecord,
     KeepWithdrawn,
     Leave,
     LinkLost,
+    LookedAgain,
     ModelReceived,
     ReceiveModel,
     Send,
@@ -63,12 +68,14 @@ def round_started(number: int = 1, **changes: Any) -> RoundStarted:
 
 def session(**consent: Any) -> WorkerSession:
     chain = OwnChain(run=RUN, worker="b", check_signature=check)
-    return WorkerSession(model="small-cnn", consent=WorkerConsent(**consent), chain=chain)
+    return WorkerSession(consent=WorkerConsent(**consent), chain=chain)
 
 
 def offered(commands: list[Any]) -> UpdateOffered:
-    assert len(commands) == 1 and isinstance(commands[0], Send) and isinstance(commands[0].message, UpdateOffered)
-    return commands[0].message
+    kept, sent = commands
+    assert isinstance(kept, KeepOffered), "what leaves is written down before"
+    assert isinstance(sent, Send) and isinstance(sent.message, UpdateOffered)
+    return sent.message
 
 
 def trained() -> WorkerSession:
@@ -140,11 +147,98 @@ def test_the_same_round_with_another_model_is_another_task() -> None:
     assert worker.handle(Heard(other)) == [BeginTask(other), ReceiveModel(other)]
 
 
+def declined(commands: list[Any]) -> RoundDeclined:
+    dropped, sent, shown_to_person = commands
+    assert dropped == DropTask()
+    assert isinstance(sent, Send) and isinstance(sent.message, RoundDeclined)
+    assert sent.message.reason in shown_to_person.text
+    return sent.message
+
+
 @pytest.mark.parametrize("training", [{"local_epochs": 100}, {"learning_rate": 5.0}])
-def test_what_goes_beyond_consent_is_declined_with_the_reason(training: dict[str, Any]) -> None:
-    commands = session().handle(Heard(round_started(training=TRAINING | training)))
-    assert len(commands) == 1 and isinstance(commands[0], Leave)
-    assert "agreed" in commands[0].reason
+def test_a_round_that_asks_for_too_much_is_declined_with_the_reason_and_the_next_one_is_trained(
+    training: dict[str, Any],
+) -> None:
+    worker = session()
+    assert "agreed" in declined(worker.handle(Heard(round_started(training=TRAINING | training)))).reason
+    assert worker.handle(LookedAgain()) == [], "that reason does not pass"
+    started = round_started(2)
+    assert worker.handle(Heard(started)) == [BeginTask(started), ReceiveModel(started)]
+
+
+def test_what_a_round_asks_is_looked_at_again_when_it_is_said_again() -> None:
+    """Else a coordinator could have a consented round's model trained on for a thousand epochs after a reconnect."""
+    worker = session()
+    worker.handle(Heard(round_started()))
+    worker.handle(LinkLost())
+    declined(worker.handle(Heard(round_started(training=TRAINING | {"local_epochs": 1000}))))
+    assert worker.handle(ModelReceived(1)) == []
+
+
+def test_a_run_that_grows_too_long_is_left() -> None:
+    worker = session(max_rounds=3)
+    assert isinstance(worker.handle(Heard(round_started()))[0], BeginTask)
+    (left,) = worker.handle(Heard(round_started(2, rounds=4)))
+    assert isinstance(left, Leave) and "4 rounds, at most 3 agreed" in left.reason
+
+
+class Moment:
+    """What stands against training now."""
+
+    def __init__(self, objection: str | None = "it is noon") -> None:
+        self.objection = objection
+
+    def session(self) -> WorkerSession:
+        chain = OwnChain(run=RUN, worker="b", check_signature=check)
+        return WorkerSession(consent=WorkerConsent(), chain=chain, objection_now=lambda: self.objection)
+
+
+def test_a_round_that_comes_at_a_wrong_hour_is_declined_and_taken_up_when_the_hour_has_come() -> None:
+    moment, started = Moment(), round_started()
+    worker = moment.session()
+    assert declined(worker.handle(Heard(started))) == RoundDeclined(round=1, reason="it is noon")
+    assert worker.stage is Stage.IDLE
+    assert worker.handle(LookedAgain()) == []
+    moment.objection = None
+    assert worker.handle(LookedAgain())[1:] == [BeginTask(started), ReceiveModel(started)]
+    assert worker.handle(LookedAgain()) == [], "it is taken up once"
+    assert worker.handle(ModelReceived(1))[0] == Train(started, TrainingSettings(**TRAINING))
+
+
+def test_training_does_not_begin_where_the_hour_has_passed_while_the_model_came() -> None:
+    moment = Moment(None)
+    worker = moment.session()
+    worker.handle(Heard(round_started()))
+    moment.objection = "it is six"
+    assert declined(worker.handle(ModelReceived(1))).reason == "it is six"
+
+
+def test_a_round_that_is_trained_on_is_finished_and_delivered_after_the_hour() -> None:
+    moment = Moment(None)
+    worker = moment.session()
+    worker.handle(Heard(round_started()))
+    worker.handle(ModelReceived(1))
+    moment.objection = "it is six"
+    worker.handle(LinkLost())
+    assert isinstance(worker.handle(Heard(round_started()))[0], Send)
+    assert offered(worker.handle(SAVED)).sha256 == SAVED.sha256
+
+
+@pytest.mark.parametrize(
+    "over",
+    [
+        LinkLost(),
+        Heard(UpdateRefused(round=1, code="late", reason="closed")),
+        Heard(closing(chain({})[1], None)),
+    ],
+)
+def test_a_declined_round_that_is_over_is_not_taken_up(over: Heard | LinkLost) -> None:
+    moment = Moment()
+    worker = moment.session()
+    worker.handle(Heard(round_started()))
+    worker.handle(over)
+    moment.objection = None
+    assert worker.handle(LookedAgain()) == []
 
 
 @pytest.mark.parametrize("training", [{"surprise": 1}, {"batch_size": 0}, {"batch_size": "8"}])

@@ -51,6 +51,12 @@ def test_no_epochs_change_nothing() -> None:
     assert torch.equal(weights(model), before)
 
 
+@pytest.mark.parametrize(("epochs", "batches"), [(0.25, 2), (0.3, 3), (0.01, 1), (1.5, 12)])
+def test_a_part_of_an_epoch_takes_so_many_of_its_batches(epochs: float, batches: int) -> None:
+    settings = TrainingSettings(local_epochs=epochs, batch_size=8, learning_rate=0.05)
+    assert run(tiny_net(), TinyData(64), settings).batches == batches
+
+
 def test_it_stops_between_batches() -> None:
     answers = iter([False, False, True])
     result = train(tiny_net(), TinyData(), SETTINGS, seed=1, compute=Compute(CPU), should_stop=lambda: next(answers))

@@ -23,9 +23,10 @@ from fednet.aggregation.rules.guarded import guarded_multikrum
 from fednet.aggregation.rules.krum import krum
 from fednet.aggregation.rules.learned_weights import learned_weights
 from fednet.aggregation.rules.multikrum import multikrum
-from fednet.aggregation.rules.rule import Mixing, Rule
+from fednet.aggregation.rules.rule import Mixing, Rule, Screen
 from fednet.aggregation.rules.tournament import tournament
 from fednet.aggregation.rules.trimmed_mean import trimmed_mean
+from fednet.aggregation.similarity import similarity
 from fednet.config import name_and_parameters
 from fednet.errors import BadInput
 
@@ -52,23 +53,28 @@ MIXINGS: dict[str, Callable[..., Mixing]] = {
     "norm-clipping": norm_clipping,
     "arc": arc,
 }
+SCREENS: dict[str, Callable[..., Screen]] = {"similarity": similarity}
 
 
 def recipe_named(aggregator: str, pre: Sequence[str] = ()) -> Recipe:
     """Return the recipe of these names, each `NAME` or `NAME:KEY=NUMBER,...`; raises `BadInput` with those there are.
 
-    `pre` may also stand before the rule, as in `arc+nnm+trimmed-mean`. Rules that try models take none.
+    `pre` may also stand before the rule, as in `arc+nnm+trimmed-mean`. Rules that try models take screens alone. A
+    screen looks at the updates as they came, so it comes first wherever it is named.
     """
     *before, last = re.split(r"\+(?=[a-z])", aggregator)  # not that of 1e+06
     rule = _made(RULES, last, option="--aggregator")
-    mixings = tuple(_made(MIXINGS, text, option="--pre") for text in (*pre, *before))
+    known: Mapping[str, Callable[..., Mixing | Screen]] = {**MIXINGS, **SCREENS}
+    steps = [_made(known, text, option="--pre") for text in (*pre, *before)]
+    mixings = tuple(each for each in steps if isinstance(each, Mixing))
+    screens = tuple(each for each in steps if isinstance(each, Screen))
     if mixings and rule.tries_models:
         raise BadInput(
             f"--pre {mixings[0].name}",
             found=f"{rule.name}, which tries models made of the updates themselves",
             todo="leave it out",
         )
-    return Recipe(rule=rule, mixings=mixings)
+    return Recipe(rule=rule, mixings=mixings, screens=screens)
 
 
 def _made(known: Mapping[str, Callable[..., Made]], text: str, *, option: str) -> Made:

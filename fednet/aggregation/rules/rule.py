@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -19,6 +19,10 @@ class Root:
 
     products: torch.Tensor  # (n,) float64: <x_i, root> of every update
     norm: float
+
+    def only(self, chosen: Sequence[int]) -> Root:
+        """Return the root as some of the updates see it, in this order."""
+        return replace(self, products=self.products[list(chosen)])
 
     def cosines(self, geometry: Geometry) -> torch.Tensor:
         """Return the cosine of every update to the root update  # (n,) float64; 0 where one of them is 0."""
@@ -54,6 +58,8 @@ class Plan:
     """How the step is made of the updates: m combinations of them, reduced to one."""
 
     weights: torch.Tensor  # (m, n) float64
+    unshrunk: torch.Tensor | None = None  # (m, n) float64: the weights before any update was shrunk; None: none was
+    kept: torch.Tensor | None = None  # (n,) float64: the share of its norm that each update kept; None: nothing shrinks
     reduce: Reduction | None = None  # coordinate by coordinate over the m; None: m is 1, the combination is the step
     selected: tuple[int, ...] | None = None  # best first, where the rule takes some whole and leaves out the others
     scores: torch.Tensor | None = None  # (n,) float64, lower is better; of a rule that ranks
@@ -64,7 +70,20 @@ class Plan:
 
         `mixing`  # (points, updates). A point is many workers' then: nobody is taken whole any more.
         """
-        return replace(self, weights=self.weights @ mixing, selected=None, scores=None)
+        unshrunk = self.weights if self.unshrunk is None else self.unshrunk
+        mixed = replace(self, weights=self.weights @ mixing, selected=None, scores=None)
+        if _only_shrinks(mixing):
+            factors = mixing.diagonal()
+            return replace(mixed, unshrunk=unshrunk, kept=factors if self.kept is None else factors * self.kept)
+        note = "; ".join(filter(None, [self.note, self._shrunk_points()]))
+        return replace(mixed, unshrunk=None if self.unshrunk is None else unshrunk @ mixing, kept=None, note=note)
+
+    def _shrunk_points(self) -> str:
+        """Return what was shrunk of points that are many workers', or nothing: no worker can be named for them."""
+        if self.kept is None or not bool((self.kept < 1).any()):
+            return ""
+        count, least = int((self.kept < 1).sum()), float(self.kept.min())
+        return f"{count} of {len(self.kept)} mixed updates were shrunk, one to {least:.0%} of its norm"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +106,28 @@ class Mixing:
     needs: Callable[[int], int]
     weights: Callable[[Geometry, Context], torch.Tensor]  # (m, n) float64
     points: Callable[[int], int] = lambda count: count  # m of n
+
+
+@dataclass(frozen=True, kw_only=True)
+class Screened:
+    """What a screen found among n updates, by their places."""
+
+    rejected: Mapping[int, str] = field(default_factory=dict)  # why it does not count; its sender is proved faulty
+    remarks: Mapping[int, str] = field(default_factory=dict)  # of one that counts all the same
+    note: str = ""  # for the round's record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Screen:
+    """Looks at the updates as they came, before any pre-aggregation, and rejects some of them."""
+
+    name: str
+    look: Callable[[Geometry, Sequence[str], int], Screened]  # of (where they lie, workers' names, f)
+
+
+def _only_shrinks(mixing: torch.Tensor) -> bool:
+    """Whether every point is one update, in its place, times a factor."""
+    return mixing.shape[0] == mixing.shape[1] and bool((mixing - torch.diag(mixing.diagonal()) == 0).all())
 
 
 def single(coefficients: torch.Tensor) -> Plan:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from fednet.audit.own_chain import OwnChain
-from fednet.config import WorkerConsent, WorkerName
+from fednet.config import WorkerName
 from fednet.errors import AuditError, RemoteProtocolError
 from fednet.protocol.messages import Goodbye, Message, ModelWanted, Ready, RoundStarted, UpdateAccepted, Welcome
+from fednet.worker.consent import WorkerConsent
 from fednet.worker.session import (
     BeginTask,
     Command,
@@ -170,7 +171,7 @@ class Worker(Host):
             if self._header is not None:
                 self._chain.restore(self._header)
             self._session = self._session_type(
-                model="m", consent=WorkerConsent(), chain=self._chain, acknowledged=self._acknowledged
+                consent=WorkerConsent(), chain=self._chain, acknowledged=self._acknowledged
             )
         self._send(Ready(manifest="", samples=1, device="cpu", known_record=self._chain.round))
 

@@ -1,0 +1,1 @@
+"""Client-level differential privacy: the noise, and the account of what it has spent."""

@@ -1,0 +1,56 @@
+"""How much privacy steps of DP-SGD spend, by Opacus's accountant of Rényi differential privacy.
+
+Mironov, "Rényi Differential Privacy", CSF 2017; Mironov, Talwar & Zhang, "Rényi Differential Privacy of the Sampled
+Gaussian Mechanism", 2019. Neighbours are data that differ by one scan, which one of them has and the other has not.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+
+from opacus.accountants import RDPAccountant
+
+from fednet.worker.privacy_ledger import Mechanism, merged
+
+_TOLERANCE = 0.01  # of epsilon: as Opacus's `get_noise_multiplier`
+_LEAST_NOISE, _MOST_NOISE = 0.1, 1e4  # in clips: less noise spends epsilons of hundreds, more drowns every step
+
+
+def epsilon_of(mechanisms: Sequence[Mechanism], *, delta: float) -> float:
+    """Return the epsilon that all of these together spend; 0.0 for none."""
+    accountant = RDPAccountant()
+    accountant.history = [(each.noise_multiplier, each.sample_rate, each.steps) for each in merged(mechanisms)]
+    with warnings.catch_warnings():  # of very much or little noise a bound that holds is told, not the tightest
+        warnings.filterwarnings("ignore", message="Optimal order is the", category=UserWarning)
+        return float(accountant.get_epsilon(delta))
+
+
+def noise_multiplier_for(
+    sample_rate: float, steps: int, *, epsilon: float, delta: float, before: Sequence[Mechanism] = ()
+) -> float | None:
+    """Return the least noise by which so many steps spend, with what was spent `before`, at most `epsilon`.
+
+    To a hundredth of epsilon, as Opacus's `get_noise_multiplier`, which knows of nothing before. None where no noise
+    is enough, or all but that hundredth was spent: a training would be noise alone.
+    """
+    if epsilon - epsilon_of(before, delta=delta) <= _TOLERANCE:
+        return None
+
+    def spent(noise: float) -> float:
+        return epsilon_of([*before, replace(planned, noise_multiplier=noise)], delta=delta)
+
+    planned = Mechanism(noise_multiplier=_MOST_NOISE, sample_rate=sample_rate, steps=steps)
+    low, high = _LEAST_NOISE, 2 * _LEAST_NOISE
+    while (found := spent(high)) > epsilon:
+        low, high = high, 2 * high
+        if high > _MOST_NOISE:
+            return None
+    while epsilon - found > _TOLERANCE and high - low > 1e-6 * high:
+        middle = (low + high) / 2
+        if (tried := spent(middle)) <= epsilon:
+            high, found = middle, tried
+        else:
+            low = middle
+    return high
