@@ -107,7 +107,7 @@ class Session:
         try:
             while not self._said_goodbye:
                 message = await self.link.receive()
-                if self.is_expelled and not isinstance(message, Goodbye):
+                if self._ignores(message):
                     continue
                 self._take(message)
                 if isinstance(message, Goodbye):
@@ -118,6 +118,9 @@ class Session:
             view.is_connected, view.activity = False, self._parting
             gone = WorkerLeft(self.worker) if self._leaves else WorkerLost(self.worker)
             self._desk.events.put_nowait(gone)
+
+    def _ignores(self, message: Message) -> bool:
+        return self.is_expelled and not isinstance(message, Goodbye)
 
     @property
     def _parting(self) -> str:

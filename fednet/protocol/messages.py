@@ -151,7 +151,7 @@ class UpdateOffered(Message):
     train_s: Seconds
     loss: Number
     confusion: Counts = field(default_factory=list)  # of the round's model on scans held out here; empty: not shared
-    epsilon: Epsilon = 0.0  # of differential privacy, spent here by all trainings so far; 0: none, else `loss` is untold
+    epsilon: Epsilon = 0.0  # of differential privacy, spent here so far; 0: none, else `loss` is untold
     delta: Share = 0.0
 
 
@@ -267,7 +267,7 @@ class Enrolled(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class RenewalRequested(Message):
-    """Worker: asks for a new certificate of the name and role that the one it shows has; in place of Hello, or later."""
+    """Worker: asks for a new certificate of the name and role of the one it shows; in place of Hello, or later."""
 
     kind = Kind.RENEWAL_REQUESTED
     request: Blob  # a PKCS #10 signing request for a new key, DER (RFC 2986)

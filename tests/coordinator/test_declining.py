@@ -119,7 +119,7 @@ async def test_a_hospital_that_declines_the_run_is_named_where_the_run_waits_for
     running = asyncio.create_task(federation.coordinator.run(federation))
     for _ in range(2):
         careful = federation.worker(1, consent=WorkerConsent(max_rounds=1))
-        with pytest.raises(Refused, match="^the run has 2 rounds, at most 1 agreed") as refused:
+        with pytest.raises(Refused, match=r"^the run has 2 rounds, at most 1 agreed") as refused:
             await careful.run()
         assert (refused.value.code, refused.value.exit_code) == ("declined", 2)
     desk = federation.coordinator._desk

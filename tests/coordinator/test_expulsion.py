@@ -115,7 +115,8 @@ async def test_a_worker_that_is_revoked_while_others_train_takes_part_no_more(tm
 @pytest.mark.parametrize("step", ["_refitted", "_judge"])
 async def test_a_model_that_a_revoked_update_is_in_already_is_made_again(tmp_path: Path, step: str) -> None:
     federation = Federation(tmp_path, run_settings=settings(rounds=1))
-    coordinator, times = federation.coordinator, []
+    coordinator = federation.coordinator
+    times: list[int] = []
     loop = asyncio.get_running_loop()
 
     async def revoked_meanwhile() -> None:

@@ -28,8 +28,8 @@ from fednet.coordinator.round import (
     WorkerJoined,
     WorkerLeft,
     WorkerLost,
-    WorkerRevoked,
     WorkerReconsidered,
+    WorkerRevoked,
 )
 
 A, B, C, D, E = (WorkerName(f"client{i}") for i in range(1, 6))

@@ -152,7 +152,7 @@ def openssl(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProce
 def hello_and_goodbye() -> bytes:
     """Return the bytes of both, built by msgpack and struct alone."""
     hello = {"software": "stranger", "newest_version": 2, "oldest_version": 2, "features": []}
-    goodbye = {"code": "left", "reason": "that was all"}
+    goodbye: dict[str, object] = {"code": "left", "reason": "that was all"}
     return _frame(Kind.HELLO, hello) + _frame(Kind.GOODBYE, goodbye)
 
 

@@ -109,17 +109,18 @@ def at_work(tmp_path: Path) -> Iterator[Centre]:
 
 
 async def test_a_thousand_guesses_open_nothing_and_the_round_goes_on(tmp_path: Path, at_work: Centre) -> None:
-    site = at_work
     names = ("client1", "client2")
-    contexts = [worker_context(enrolled(site.certs, name, site.authority)) for name in names]
-    puppets = [await Puppet.joined(site.port, context) for context in contexts]
+    contexts = [worker_context(enrolled(at_work.certs, name, at_work.authority)) for name in names]
+    puppets = [await Puppet.joined(at_work.port, context) for context in contexts]
+    for puppet in puppets:
+        puppet.link.start_heartbeats()
     csr, address, has_closed = request(tmp_path / "guesser"), fresh_address(), asyncio.Event()
     outcomes: collections.Counter[str] = collections.Counter()
 
     async def guess() -> None:
         while outcomes.total() < 1000 or not has_closed.is_set():
             asked = EnrolRequested(name="client1", secret=secrets.token_bytes(SECRET_BYTES), request=csr)
-            said, _ = await ask(site, asked, address=address)
+            said, _ = await ask(at_work, asked, address=address)
             outcomes[code_of(said)] += 1
 
     guessing = asyncio.gather(*(guess() for _ in range(20)))
@@ -129,10 +130,8 @@ async def test_a_thousand_guesses_open_nothing_and_the_round_goes_on(tmp_path: P
     assert outcomes.keys() == {"token-unknown", "enrolment-busy"}
     assert outcomes["enrolment-busy"] > outcomes["token-unknown"] >= limits.ENROLMENTS_AT_ONCE_OF_ONE
     await take_part(puppets)
-    assert await asyncio.to_thread(site.process.wait, 60) == 0
-    log = site.log()
-
-
-assert "(token-unknown)" in log
-assert "(enrolment-busy)" in log
-assert f"more were dropped: {address} " in log
+    assert await asyncio.to_thread(at_work.process.wait, 60) == 0
+    log = at_work.log()
+    assert "(token-unknown)" in log
+    assert "(enrolment-busy)" in log
+    assert f"more were dropped: {address} " in log

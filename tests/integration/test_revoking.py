@@ -75,6 +75,8 @@ async def begin_to_upload(puppet: Puppet, started: RoundStarted) -> None:
 async def test_a_round_ends_without_a_revoked_worker_and_the_record_says_why(site: Centre, how_far: Any) -> None:
     contexts = [worker_context(enrolled(site.certs, name, site.authority)) for name in NAMES]
     puppets = [await Puppet.joined(site.port, context) for context in contexts]
+    for puppet in puppets:
+        puppet.link.start_heartbeats()
     started = [await puppet.round_started() for puppet in puppets]
     assert started[0] is not None and started[1] is not None and started[2] is not None
     await how_far(puppets[2], started[2])

@@ -15,6 +15,7 @@ import torch
 from fednet.config import WorkerName
 from fednet.protocol import limits
 from fednet.protocol.messages import Hello, Progress, Ready, Welcome
+from fednet.protocol.states import State
 from fednet.security.contexts import coordinator_context, worker_context
 from fednet.security.enrolment import credentials_in
 from fednet.tensors import Manifest, bytes_of
@@ -60,10 +61,10 @@ class OverTcp(Federation):
             self.is_open.set()
             await self._listener.serve()
 
-    async def connect(self, name: str) -> Link:
+    async def connect(self, name: str, *, begins: State = State.WAITING) -> Link:
         await self.is_open.wait()
         context = worker_context(credentials_in(self.certs, WorkerName(name)))
-        link = await connect("127.0.0.1", self.proxy.port, context)
+        link = await connect("127.0.0.1", self.proxy.port, context, begins=begins)
         number, start = len(self.proxy.passed) - 1, link.start_transfer
 
         def noted(transfer: int, data: memoryview, *, offset: int, **sizes: int) -> None:

@@ -185,8 +185,10 @@ def test_an_update_of_a_run_from_before_sites_judged_tells_nothing(tmp_path: Pat
     store.update_stored(1, stored("a"))
     store.close()
     with closing(sqlite3.connect(tmp_path / "run.sqlite")) as database:
-        database.executescript("ALTER TABLE updates DROP COLUMN confusion; ALTER TABLE updates DROP COLUMN epsilon; "
-            "ALTER TABLE updates DROP COLUMN delta; PRAGMA user_version = 2;")
+        database.executescript(
+            "ALTER TABLE updates DROP COLUMN confusion; ALTER TABLE updates DROP COLUMN epsilon; "
+            "ALTER TABLE updates DROP COLUMN delta; PRAGMA user_version = 2;"
+        )
     store = RunStore(tmp_path)
     found = store.round_under_way()
     assert found is not None and found.updates == (stored("a", confusion=[]),)

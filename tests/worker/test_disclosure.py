@@ -24,7 +24,8 @@ class Lines:
         self.documents.append(json.loads(json.dumps(document)))
 
     def offer(self, number: int, sha256: str, **changes: Any) -> None:
-        fields: dict[str, Any] = {"nbytes": 10, "samples": 5, "train_s": 1.0, "loss": 0.5, "confusion": (3, 0, 0, 2)} | changes
+        fields: dict[str, Any] = {"nbytes": 10, "samples": 5, "train_s": 1.0, "loss": 0.5, "confusion": (3, 0, 0, 2)}
+        fields |= changes
         self.log.keep_offered(UpdateSaved(round=number, sha256=sha256, **fields))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from fednet.compression.forms import form_named
 from fednet.config import PrivacySettings, TrainingSettings
 from fednet.errors import BadInput, Refused, TrainingError
 from fednet.protocol.messages import RoundStarted
@@ -15,7 +16,7 @@ from fednet.worker.compute import Compute
 from fednet.worker.privacy_accounting import epsilon_of
 from fednet.worker.privacy_ledger import Mechanism, PrivacyLedger, spent_in
 from fednet.worker.session import UpdateSaved
-from fednet.worker.workshop import Workshop
+from fednet.worker.workshop import Rounded, Workshop
 from tests.worker.fakes import MemoryOwnModel, TinyData, tiny_net
 from tests.worker.private_sites import CPU, PRIVACY, TRAINING, group_net, ledger_in, planned, site
 
@@ -210,3 +211,19 @@ def test_what_was_trained_without_privacy_is_not_sent_as_if_it_had_any(tmp_path:
     private = work(workshop(own, ledger_in(tmp_path / "l.jsonl")))
     assert private.sha256 != plain.sha256
     assert (own.writes, private.epsilon > 0) == (2, True)
+
+
+def test_what_rounding_lost_without_privacy_is_not_made_up_for_with_it(tmp_path: Path) -> None:
+    own, path = MemoryOwnModel(), tmp_path / "l.jsonl"
+    int8 = form_named("int8", option="--compress")
+    made = workshop(own, None, update_form=int8)
+    work(made)
+    plain = own.rounded
+    assert plain is not None and not plain.is_private
+    private = workshop(own, ledger_in(path), update_form=int8)
+    assert not private._goes_on_from(plain) and made._goes_on_from(plain)
+    first = work(private)
+    rounded: Rounded | None = own.rounded
+    assert rounded is not None and rounded is not plain and rounded.is_private
+    assert private._goes_on_from(rounded)
+    assert work(workshop(own, ledger_in(path), update_form=int8)) == first, "a rounded update is sent again as it was"
