@@ -91,8 +91,7 @@ class Session:
         """
         self.is_expelled = self._leaves = True
         self.link.send(Goodbye(code=code, reason=reason[: limits.MAX_TEXT]))
-        await self._cancel_upload()
-        self.link.discard(self._upload_transfer)
+        await self._cancel_upload()  # what still comes of it is not acknowledged: nothing follows a goodbye
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PARTING_S):
                 await self.ended()

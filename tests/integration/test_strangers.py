@@ -23,6 +23,7 @@ from fednet.security.authority import Authority
 from fednet.security.enrolment import Credentials, credentials_in, make_request, store_certificate
 from fednet.security.identity import Role, identity_uri
 from fednet.security.keys import new_key, save_key
+from tests.integration.site import cli
 from tests.integration.strangers import (
     Centre,
     centre,
@@ -250,6 +251,18 @@ def connect(site: Centre, address: str, *options: object) -> subprocess.Complete
 def decoded_welcome(heard: bytes) -> str | None:
     """Return the name that a coordinator has welcomed, if it has."""
     return next((each.worker for each in decoded(heard) if isinstance(each, Welcome)), None)
+
+
+def test_an_observer_looks_at_the_way_by_its_token_until_it_is_revoked(site: Centre, tmp_path: Path) -> None:
+    made = cli(site.folder, "certs", "token", "auditor", "--role", "observer", "--port", site.port)
+    where = ["--coordinator", f"127.0.0.1:{site.port}", "--certs", tmp_path]
+    looked = cli(site.folder, "doctor", *where, "--token", made.stdout.strip())
+    for line in ("ok    enrolment    as auditor", "ok    clock", "ok    rate"):
+        assert line in looked.stdout
+    site.revoke("auditor", "the audit is over")
+    again = cli(site.folder, "doctor", *where)
+    assert again.returncode == 1
+    assert "FAIL  admission    the certificate of auditor is revoked: the audit is over" in again.stdout
 
 
 # The other way round: what a worker makes of whoever answers at the coordinator's address
