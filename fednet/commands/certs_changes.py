@@ -48,13 +48,14 @@ def renew(
             f"The coordinator's certificate is good until {ends:%Y-%m-%d}; one that runs uses it within seconds."
         )
         return
+    from fednet.commands.consenting import pins_here
     from fednet.commands.worker import Door, address_of, proxy_for
 
     if public_host or passphrase_file is not None:
         option = "--public-host" if public_host else "--passphrase-file"
         raise BadInput(option, found=f"certs renew {name}", expected="certs renew coordinator")
     host, port = address_of(address, None)
-    door = Door(certs, worker_name(name), host, port, None, proxy=proxy_for(host, port, proxy))
+    door = Door(certs, worker_name(name), host, port, None, proxy=proxy_for(host, port, proxy), pins=pins_here())
     ends = asyncio.run(_renewed(door))
     click.echo(f"{name}'s certificate is good until {ends:%Y-%m-%d}; its next connection shows it.")
 

@@ -56,6 +56,11 @@ def agreed_upon(
     return agreement, consent
 
 
+def pins_here() -> Pins:
+    """Return what the worker.toml in this folder, if there is one, demands of coordinators; raises `BadInput`."""
+    return pins_of(_agreement_in(None))
+
+
 def pins_of(agreement: Agreement) -> Pins:
     """Return which coordinators are agreed to, by their certificates."""
     from fednet.security.pinning import Pins

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fednet.transport.link import Link
     from fednet.transport.proxy import Proxy
 
-_FRESH_DAYS = 14  # a certificate that ends sooner than this is worth a word
+_FRESH_DAYS = 5  # a certificate that ends sooner has not renewed itself, which begins with ten days left
 _MOST_SKEW_S = 60.0  # certificates are for days; rounds do not look at clocks at all
 _LEAST_FREE_BYTES = 2**30  # an own model, its temporary copy, and room to breathe
 _SLOW_BYTES_PER_S = 2**18  # a ResNet18 takes three minutes each way at this rate
@@ -68,6 +68,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Look at name, port, proxy, TLS, certificates, clock, rate, data, disk and GPU; exit 1 if something is wrong."""
+    from fednet.commands.consenting import pins_here
     from fednet.commands.worker import Door, address_of, proxy_for
     from fednet.security.tokens import decode_token
 
@@ -75,7 +76,7 @@ def command(
     host, port = address_of(address, given)
     name = given.name if given else _whose(certs, worker_id, data)
     way = proxy_for(host, port, proxy)
-    door = Door(certs, name, host, port, given, proxy=way) if name else None
+    door = Door(certs, name, host, port, given, proxy=way, pins=pins_here()) if name else None
     findings: list[Finding] = []
     for finding in _looked_at(door, host, port, way, data, enrols=given is not None):
         findings.append(finding)
@@ -180,7 +181,7 @@ def _certificate(door: Door | None) -> Iterator[Finding]:
         "certificate",
         days >= _FRESH_DAYS,
         f"of {identity.name}, until {identity.not_after:%Y-%m-%d} ({days} days), SHA-256 {identity.fingerprint}",
-        "" if days >= _FRESH_DAYS else "Ask the coordinating centre for a new token, and join with it",
+        "" if days >= _FRESH_DAYS else f"Run `cli.py certs renew {identity.name}`, or ask the centre for a new token",
     )
 
 

@@ -182,7 +182,7 @@ class Reception:
                 parting.append(session.expel(REVOKED, revoked_text(session.worker, reason)))
         for identity, link in self._probing.values():
             if (reason := revoked.reason_for(identity)) is not None:
-                parting.append(link.close(REVOKED, revoked_text(identity.name, reason)))
+                parting.append(link.part(REVOKED, revoked_text(identity.name, reason)))
         await asyncio.gather(*parting)
 
     async def _is_taken(self, worker: WorkerName, link: Link) -> bool:

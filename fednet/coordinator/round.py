@@ -441,6 +441,8 @@ class Rounds:
         match self.phase:
             case Phase.DISTRIBUTING:
                 return self._begin_round(now)
+            case Phase.COLLECTING if turn is Turn.SPOILT:
+                return self._collect_again()
             case Phase.AGGREGATING:
                 self._is_spoilt = False
                 return [Aggregate(number, tuple(sorted(self._delivered)))]
@@ -465,6 +467,12 @@ class Rounds:
         self._has_model, self._delivered = set(), set(before.delivered if before else ())
         number, asked = self.round_number, sorted(self.connected - self._delivered)
         return [StartRound(number), *(SendModel(worker, number) for worker in asked)]
+
+    def _collect_again(self) -> list[Command]:
+        """Ask whoever is here and has delivered nothing: some came, or were told that they are late, in between."""
+        self._cohort |= self.connected
+        asked = sorted(self.connected - self._delivered - self._declined.keys())
+        return [SendModel(worker, self.round_number) for worker in asked]
 
     def _expected(self, now: float) -> set[WorkerName]:
         return self.connected | {worker for worker, when in self._lost.items() if now < when + self._grace_s}

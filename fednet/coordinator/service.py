@@ -441,12 +441,14 @@ class Coordinator:
     async def _commit(self, number: int) -> None:
         combined, self._combined = self._combined, None
         assert combined is not None
+        counted = {verdict.worker for verdict in combined.outcome.verdicts}  # some with a certificate made since
+        revoked = {worker: why for worker, why in self._expulsion.of_round.items() if worker not in counted}
         document = {
             "round": number,
             **combined.document(self._desk.delivered),
             "absent": self._absent,
             **({"declined": self._declined} if self._declined else {}),
-            **({"revoked": revoked} if (revoked := self._expulsion.of_round) else {}),
+            **({"revoked": revoked} if revoked else {}),
             **self._judgement,
             **self._told_by_sites(number, combined),
         }

@@ -50,7 +50,6 @@ log = logging.getLogger("fednet.coordinator")
 
 DECLINED = "declined"  # the goodbye of a hospital that does not agree to the run
 _LEAVING = ("left", DECLINED, "failed")  # goodbyes of a worker that does not come back by itself
-_PARTING_S = 0.3  # with the look for revocations, less than a second until an expelled worker is gone
 READY_TIMEOUT_S = 300.0  # a worker may decode its scans and load weights between Welcome and Ready
 
 
@@ -84,18 +83,10 @@ class Session:
         await self._ended.wait()
 
     async def expel(self, code: str, reason: str) -> None:
-        """Tell the worker why it takes part no more, take nothing of it from now on, and hang up.
-
-        A moment passes in which it may hang up itself: a connection that is torn down in the middle of an upload may
-        take the goodbye with it.
-        """
+        """Tell the worker why it takes part no more, take nothing of it from now on, and hang up."""
         self.is_expelled = self._leaves = True
-        self.link.send(Goodbye(code=code, reason=reason[: limits.MAX_TEXT]))
-        await self._cancel_upload()  # what still comes of it is not acknowledged: nothing follows a goodbye
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_PARTING_S):
-                await self.ended()
-        self.link.abort(reason)
+        # what still comes of an upload is not acknowledged: nothing follows a goodbye
+        await asyncio.gather(self.link.part(code, reason), self._cancel_upload())
 
     async def _serve(self, hello: Hello) -> None:
         await self._greet(hello)

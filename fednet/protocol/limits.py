@@ -46,6 +46,7 @@ GREETING_TAKES_S = 0.5  # of a peer whose place another needs: TLS and Hello are
 HEARTBEAT_S = 10.0  # how often each side says that it lives
 DEAD_AFTER_S = 30.0  # three heartbeats without a byte: the link is half open
 RENEWAL_EVERY_S = 10.0  # of one worker: each renewal costs a signature and a row that stays
+PARTING_S = 0.3  # for hanging up, of a peer that is shown out: with the look for revocations less than a second
 PROBING_S = 30.0  # how long one connection may measure; absolute
 ALIVE_WITHIN_S = 3.0  # how long an older session has to answer before a newer one of the same identity replaces it
 

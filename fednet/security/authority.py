@@ -197,7 +197,10 @@ def open_authority(folder: Path, *, place: str = HOME, passphrase: bytes | None 
 
 def _succeed(successor: Path, home: Path) -> x509.Certificate:
     """Complete a change-over of which the key's rename is done (rotation.finish): the certificate follows its key."""
-    write_bytes(home / "ca.pem", successor.read_bytes())
+    try:
+        write_bytes(home / "ca.pem", successor.read_bytes())
+    except FileNotFoundError:
+        return read_certificate(home / "ca.pem")  # another process has just completed it
     remove_folder(successor.parent)
     return read_certificate(home / "ca.pem")
 

@@ -23,7 +23,10 @@ class RecordSigner:
     def __init__(self, certs: Path) -> None:
         folder = certs / "coordinator"
         self._key = load_key(folder / "key.pem")
-        self.certificate_der = read_certificate(folder / "cert.pem").public_bytes(serialization.Encoding.DER)
+        certificate = read_certificate(folder / "cert.pem")
+        if certificate.public_key() != self._key.public_key():  # another process may be in the middle of replacing both
+            raise CredentialError(f"certificate {folder / 'cert.pem'}", found="not of the key beside it")
+        self.certificate_der = certificate.public_bytes(serialization.Encoding.DER)
 
     def sign(self, header: bytes) -> bytes:
         """Return the signature of a header, DER (ECDSA, FIPS 186-5)."""

@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import re
 import secrets
+import sqlite3
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -122,7 +123,7 @@ class TokenLedger(Ledger):
         Within its lifetime a token may be redeemed again for the same public key: where the answer was lost, the
         hospital asks again, and nobody else can, since nobody else holds that key. Then the certificate that was
         issued for it is returned: the same one, so that a token never gets round the revocation of a fingerprint.
-        None means that none has been issued yet.
+        None means that none has been issued yet, or that it has ended since.
         """
         key = sha256_hex(public_key)
         with self._transaction() as database:
@@ -140,9 +141,20 @@ class TokenLedger(Ledger):
             issued = database.execute(
                 "SELECT certificate FROM answers WHERE secret_sha256 = ?", (sha256_hex(secret),)
             ).fetchone()
+            if issued and self._has_ended(database, issued[0], now):
+                issued = None
         if changed == 0:
             raise _refusal(name, row, now)
         return issued[0] if issued else None
+
+    def _has_ended(self, database: sqlite3.Connection, certificate_der: bytes, now: datetime) -> bool:
+        """Whether a certificate has ended of itself; a revoked one has not, and stays the answer."""
+        ended = database.execute(
+            "SELECT 1 FROM certificates WHERE fingerprint = ? AND expires_s <= ? "
+            "AND fingerprint NOT IN (SELECT fingerprint FROM revoked_certificates)",
+            (sha256_hex(certificate_der), now.timestamp()),
+        ).fetchone()
+        return ended is not None
 
     def role_of(self, secret: bytes) -> Role:
         """Return the role of the certificate that a token is good for."""
@@ -175,7 +187,9 @@ class TokenLedger(Ledger):
             )
             refuse_revoked(database, identity.name)
             if redeemed is not None:
-                database.execute("INSERT INTO answers VALUES (?, ?)", (sha256_hex(redeemed), certificate_der))
+                database.execute(
+                    "INSERT OR REPLACE INTO answers VALUES (?, ?)", (sha256_hex(redeemed), certificate_der)
+                )
 
     def tokens(self) -> list[TokenRow]:
         """Return all tokens, newest first."""

@@ -212,6 +212,17 @@ class Link(asyncio.BufferedProtocol):
         except TimeoutError:
             self.abort(reason)
 
+    async def part(self, code: str, reason: str) -> None:
+        """Say goodbye to a peer that is in full flow, and drop it in a moment if it has not hung up.
+
+        What it sends is read until then: a connection that is closed over unread bytes may take the goodbye with it.
+        """
+        self.send(Goodbye(code=code, reason=reason[: limits.MAX_TEXT]))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limits.PARTING_S):
+                await self._closed.wait()
+        self.abort(reason)
+
     @property
     def has_failed(self) -> bool:
         """Whether this link is gone, or about to go."""

@@ -6,12 +6,10 @@ Gaussian Mechanism", 2019. Neighbours are data that differ by one scan, which on
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
-from opacus.accountants import RDPAccountant
-
+from fednet.privacy.accounting import spent
 from fednet.worker.privacy_ledger import Mechanism, merged
 
 _TOLERANCE = 0.01  # of epsilon: as Opacus's `get_noise_multiplier`
@@ -20,11 +18,8 @@ _LEAST_NOISE, _MOST_NOISE = 0.1, 1e4  # in clips: less noise spends epsilons of 
 
 def epsilon_of(mechanisms: Sequence[Mechanism], *, delta: float) -> float:
     """Return the epsilon that all of these together spend; 0.0 for none."""
-    accountant = RDPAccountant()
-    accountant.history = [(each.noise_multiplier, each.sample_rate, each.steps) for each in merged(mechanisms)]
-    with warnings.catch_warnings():  # of very much or little noise a bound that holds is told, not the tightest
-        warnings.filterwarnings("ignore", message="Optimal order is the", category=UserWarning)
-        return float(accountant.get_epsilon(delta))
+    history = [(each.noise_multiplier, each.sample_rate, each.steps) for each in merged(mechanisms)]
+    return spent(history, delta=delta)
 
 
 def noise_multiplier_for(
@@ -38,18 +33,18 @@ def noise_multiplier_for(
     if epsilon - epsilon_of(before, delta=delta) <= _TOLERANCE:
         return None
 
-    def spent(noise: float) -> float:
+    def spent_by(noise: float) -> float:
         return epsilon_of([*before, replace(planned, noise_multiplier=noise)], delta=delta)
 
     planned = Mechanism(noise_multiplier=_MOST_NOISE, sample_rate=sample_rate, steps=steps)
     low, high = _LEAST_NOISE, 2 * _LEAST_NOISE
-    while (found := spent(high)) > epsilon:
+    while (found := spent_by(high)) > epsilon:
         low, high = high, 2 * high
         if high > _MOST_NOISE:
             return None
     while epsilon - found > _TOLERANCE and high - low > 1e-6 * high:
         middle = (low + high) / 2
-        if (tried := spent(middle)) <= epsilon:
+        if (tried := spent_by(middle)) <= epsilon:
             high, found = middle, tried
         else:
             low = middle

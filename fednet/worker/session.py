@@ -391,6 +391,7 @@ class WorkerSession:
                 self._started, self.stage = None, Stage.IDLE
             else:
                 self.stage = Stage.DELIVERED
+            self._is_attached = False  # until the coordinator asks for it again
         if refused.code == "withdrawn" and self._acknowledged.pop(refused.round, None) is not None:
             stops.append(KeepWithdrawn(refused.round))
         return [*stops, ShowNotice(f"round {refused.round}: the update was not taken: {refused.reason}")]

@@ -26,7 +26,7 @@ from fednet.security.tokens import TokenLedger
 from fednet.security.trusted import remove, trust
 from fednet.transport.tcp import Listener
 from tests.federation import Federation
-from tests.security.certs import DAY, NOW, authority_in, enrolled
+from tests.security.certs import DAY, NOW, SOON, authority_in, enrolled
 from tests.security.site_authority import issue, make_authority, needs_openssl
 
 COORDINATOR = ("coordinator", "cert.pem")
@@ -206,7 +206,7 @@ async def test_a_sites_authority_is_let_in_and_shut_out_while_the_coordinator_ru
         door = here.door("client7", given=files)
         assert door.own_certificate is None
         assert not await here.is_let_in(door)
-        trust(here.certs, read_certificate(mary), [WorkerName("client7")], now=NOW + timedelta(minutes=1))
+        trust(here.certs, read_certificate(mary), [WorkerName("client7")], now=SOON)
         await here.look()
         assert await here.is_let_in(door)
         remove(here.certs, [WorkerName("client7")])

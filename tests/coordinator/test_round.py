@@ -394,6 +394,14 @@ def test_below_quorum_without_a_revoked_update_the_round_collects_again() -> Non
     assert play(machine, *stored(B)) == [Aggregate(1, (A, B, C))]
 
 
+def test_who_came_while_a_spoilt_round_was_aggregated_is_asked_when_it_collects_again() -> None:
+    machine = started(quorum=3)
+    play(machine, *stored(A, B, C), revoked(B), WorkerJoined(B))
+    assert play(machine, UpdatesAggregated()) == [SendModel(B, 1)]
+    assert machine.refusal(B, 1) is None
+    assert play(machine, *stored(B)) == [Aggregate(1, (A, B, C))]
+
+
 def test_somebody_revoked_who_is_in_no_aggregation_disturbs_none() -> None:
     machine = started()
     play(machine, WorkerLeft(C), *stored(A, B), revoked(C))

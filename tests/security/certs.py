@@ -12,6 +12,7 @@ from fednet.security.enrolment import Credentials, Enroller, credentials_in, mak
 from fednet.security.tokens import TokenLedger
 
 NOW = datetime.now(UTC)
+SOON = NOW + timedelta(hours=12)  # after the beginning of what openssl makes, also in a long run of tests
 DAY = timedelta(days=1)
 
 

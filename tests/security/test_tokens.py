@@ -3,6 +3,7 @@ import hashlib
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from threading import Barrier
@@ -13,6 +14,7 @@ import pytest
 from fednet.config import WorkerName
 from fednet.errors import CredentialError, Refused, StorageError
 from fednet.security.identity import PeerIdentity, Role
+from fednet.security.ledger import sha256_hex
 from fednet.security.tokens import JoinToken, TokenLedger, decode_token
 from tests.security.certs import DAY, NOW
 
@@ -89,6 +91,16 @@ def test_the_same_key_may_ask_again_because_its_answer_may_have_been_lost(tmp_pa
     assert ledger.redeem(secret, NAME, b"key", now=NOW) == b"certificate"
     with pytest.raises(Refused, match="expired"):
         ledger.redeem(secret, NAME, b"key", now=NOW + 2 * DAY)
+
+
+def test_a_certificate_that_has_ended_is_no_answer_any_more(tmp_path: Path) -> None:
+    ledger = TokenLedger(tmp_path)
+    secret = ledger.issue(NAME, lifetime=60 * DAY, now=NOW)
+    ledger.redeem(secret, NAME, b"key", now=NOW)
+    issued = replace(IDENTITY, fingerprint=sha256_hex(b"certificate"), not_after=NOW + 30 * DAY)
+    ledger.record(issued, b"certificate", redeemed=secret, now=NOW)
+    assert ledger.redeem(secret, NAME, b"key", now=NOW + 29 * DAY) == b"certificate"
+    assert ledger.redeem(secret, NAME, b"key", now=NOW + 31 * DAY) is None
 
 
 @pytest.mark.parametrize(

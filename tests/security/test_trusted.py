@@ -17,12 +17,11 @@ from fednet.security.renewal import Renewer
 from fednet.security.rotation import authorities_in, signing_authority
 from fednet.security.tokens import TokenLedger
 from fednet.security.trusted import known_authorities, objection, remove, trust, trusted_in
-from tests.security.certs import NOW, authority_in, enrolled, handshake
+from tests.security.certs import NOW, SOON, authority_in, enrolled, handshake
 from tests.security.site_authority import issue, make_authority, needs_openssl, openssl
 
 pytestmark = needs_openssl
 CLIENT1 = WorkerName("client1")
-SOON = NOW + timedelta(minutes=1)  # openssl's certificates begin when they are made
 
 
 def centre(folder: Path, *sites: tuple[Path, str]) -> Path:
