@@ -69,8 +69,12 @@ def token(
     from fednet.security.authority import LOCAL_HOSTS, open_authority
     from fednet.security.identity import Role
     from fednet.security.tokens import JoinToken, TokenLedger
+    from fednet.security.trusted import trusted_in
 
     checked = worker_name(name)
+    if any(checked in each.names for each in trusted_in(certs)):  # a token would lift its revocation, too
+        todo = f"`certs trust FILE --remove --name {name}` comes first"
+        raise BadInput(f"certs token {name}", found="a name that a site's own authority speaks for", todo=todo)
     authority = open_authority(certs, passphrase=authority_passphrase(passphrase_file))
     where = host or next(iter(_public_hosts(certs)), DEFAULT_HOST)
     lifetime = timedelta(hours=hours)

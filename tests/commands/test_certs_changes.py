@@ -91,6 +91,8 @@ def test_a_sites_authority_is_trusted_listed_and_forgotten(tmp_path: Path, capsy
     assert ran.code == 0
     assert fingerprint_of(read_certificate(pem))[:16] in ran.out and "client1, client2" in ran.out
     assert run(capsys, "certs", "trust", "--certs", tmp_path / "certs").out == ran.out
+    refused = run(capsys, "certs", "token", "client1", "--certs", tmp_path / "certs")
+    assert (refused.code, "a site's own authority speaks for" in refused.err) == (2, True)
     ran = run(capsys, "certs", "trust", "--remove", "--name", "client1", "--certs", tmp_path / "certs")
     assert ran.code == 0 and "for client1" in ran.out
     assert [each.names for each in trusted_in(tmp_path / "certs")] == [(WorkerName("client2"),)]
