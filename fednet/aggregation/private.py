@@ -112,7 +112,7 @@ def _clipping(clip: float) -> Mixing:
     most = clip / (1 + _ROUNDING)
 
     def weights(geometry: Geometry, context: Context) -> torch.Tensor:
-        return clipped_to(geometry.norms(), most)
+        return clipped_to(geometry.norms() if context.norms is None else context.norms, most)
 
     return Mixing(name="client-dp", needs=lambda byzantine: 1, weights=weights)
 

@@ -16,7 +16,7 @@ class Recipe:
     rule: Rule
     mixings: tuple[Mixing, ...] = ()
     screens: tuple[Screen, ...] = ()
-    is_private: bool = False  # made by `private.private_recipe`: what is told of an update depends on itself alone
+    is_private: bool = False  # by `private.private_recipe`: what is told of an update, but its choice, is its own
 
     @property
     def name(self) -> str:

@@ -120,6 +120,7 @@ def aggregate(
         Context(
             byzantine=byzantine,
             claims=claims,
+            norms=norms[sound],
             seed=seed,
             root=root,
             trial=None if trust is None else lambda plan: trust.loss(work.step(plan), work.statistics(plan)),

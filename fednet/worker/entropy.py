@@ -25,7 +25,7 @@ class Entropy:
 
     def chosen(self, count: int, rate: float) -> torch.Tensor:
         """Return which of `count` are taken, each by itself with a chance of `rate`: ascending places  # (k,) int64."""
-        return (self._words(count).long() + 2**31 < rate * 2**32).nonzero().flatten()
+        return (self._words(count).long() + 2**31 < int(rate * 2**32)).nonzero().flatten()
 
     def seed(self) -> int:
         """Return a seed for chance that need not be secret, such as augmentation's."""

@@ -174,6 +174,7 @@ class _Book:
             self.budget, self.delta = _number(line, "epsilon"), _number(line, "delta")
         elif kind == _CHARGED:
             _number(line, "epsilon")
+            self.delta = _number(line, "delta")
             self.charged.append((run, int(line["round"]), _mechanism(line)))
         elif kind == _GIVEN_BACK:
             _number(line, "epsilon")

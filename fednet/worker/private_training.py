@@ -154,8 +154,8 @@ def _take(
         gradient.take()
     except torch.OutOfMemoryError as exc:
         raise TrainingError(
-            f"the memory of {images.device} is too small for the single gradients of {len(labels)} scans at once: join "
-            "with a smaller --images-at-once"
+            f"the memory of {images.device} is too small for the single gradients of so many scans at once: join "
+            "with a smaller --images-at-once"  # of how many is not told: what was drawn is private
         ) from exc
 
 

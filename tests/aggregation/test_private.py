@@ -63,6 +63,15 @@ def test_no_update_decides_whether_another_counts() -> None:
     assert [each.selected for each in run(matrix).verdicts] == [True, True, True]
 
 
+def test_no_others_however_large_switch_a_clip_off() -> None:
+    matrix = updates(3)
+    matrix *= torch.tensor([10.0, 1e10, 1e10])[:, None] / matrix.norm(dim=1, keepdim=True)
+    matrix[2] = matrix[1] * 1.5  # the middle row, from which a geometry measures, is huge too
+    before, without = run(matrix), run(torch.cat([matrix[:1] * 0, matrix[1:]]))
+    assert next(each.kept for each in before.verdicts if each.norm < 11) == pytest.approx(0.15, rel=2e-3)
+    assert (before.step - without.step).norm() <= 2 * 1.5 / 3
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     rule=st.sampled_from(["fedavg", "krum", "multikrum"]),
