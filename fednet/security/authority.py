@@ -79,9 +79,7 @@ class Authority:
 
     def ensure_coordinator(self, hosts: Sequence[str], *, now: datetime) -> None:
         """Make `FOLDER/coordinator/{cert.pem,key.pem}` valid for this machine and `hosts` (names or addresses)."""
-        folder = self._folder / "coordinator"
-        wanted = list(dict.fromkeys([*LOCAL_HOSTS, *hosts]))
-        if not self._covers(folder / "cert.pem", wanted, now):
+        if not self._covers(self._folder / "coordinator" / "cert.pem", [*LOCAL_HOSTS, *hosts], now):
             self.make_coordinator(hosts, now=now)
 
     def make_coordinator(self, hosts: Sequence[str], *, now: datetime) -> None:
