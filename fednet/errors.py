@@ -66,6 +66,10 @@ class CredentialError(BadInput):
     """A certificate, a key or a join token cannot be used."""
 
 
+DECLINED = "declined"  # the goodbye of a hospital that does not agree to the run
+REVOKED = "revoked"  # the goodbye to whoever shows a certificate that is revoked
+
+
 class Refused(BadInput):
     """The other end said, in a typed message, why this worker cannot take part; `code` is the wire's word for it."""
 

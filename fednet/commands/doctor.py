@@ -19,7 +19,7 @@ import click
 
 from fednet.commands.options import certs_option, json_option
 from fednet.config import WorkerName
-from fednet.errors import ConnectionLost, FednetError, Refused
+from fednet.errors import REVOKED, ConnectionLost, FednetError, Refused
 
 if TYPE_CHECKING:
     from fednet.commands.worker import Door
@@ -276,7 +276,7 @@ async def _answer(link: Link) -> Probed:
     async with asyncio.timeout(_ANSWER_WITHIN_S):
         found = await link.receive()
     if isinstance(found, Goodbye):
-        if found.code == "revoked":
+        if found.code == REVOKED:
             raise Refused(found.code, found.reason)
         raise ConnectionLost(f"{found.reason} ({found.code})")
     assert isinstance(found, Probed)

@@ -30,7 +30,7 @@ from fednet.commands.options import (
 from fednet.commands.own_certificate import given_files, name_in, own_certificate_options
 from fednet.commands.privacy_options import privacy_options, privacy_settings, require_private, site_privacy
 from fednet.config import DEFAULT_HOST, DEFAULT_PORT, RunSettings, WorkerName, worker_name
-from fednet.errors import BadInput, ConnectionLost, CredentialError, FednetError, Refused
+from fednet.errors import REVOKED, BadInput, ConnectionLost, CredentialError, FednetError, Refused
 from fednet.protocol.states import State
 
 if TYPE_CHECKING:
@@ -430,7 +430,7 @@ async def _take_part(worker: Worker, door: Door, console: WorkerReporter) -> Non
     try:
         await worker.run()
     except Refused as exc:
-        if exc.code != "revoked" or not door.drop_revoked():
+        if exc.code != REVOKED or not door.drop_revoked():
             raise
         console.notice(f"{exc}; enrolling anew with the token")
         await worker.run()

@@ -14,7 +14,7 @@ from fednet.config import WorkerName
 from fednet.coordinator.desk import Desk
 from fednet.coordinator.renewals import Renewals
 from fednet.coordinator.sessions import Session
-from fednet.errors import ConnectionLost, CredentialError, FednetError, SyncFailed, TooSlow
+from fednet.errors import REVOKED, ConnectionLost, CredentialError, FednetError, SyncFailed, TooSlow
 from fednet.protocol import limits
 from fednet.protocol.messages import Enrolled, EnrolRequested, Hello, Message, Probe, Probed, RenewalRequested
 from fednet.security.identity import PeerIdentity, Role, identity_of
@@ -26,8 +26,6 @@ from fednet.transport.link import Link
 from fednet.transport.tcp import whose
 
 log = logging.getLogger("fednet.coordinator")
-
-REVOKED = "revoked"  # the goodbye to whoever shows a certificate that is revoked
 
 
 class Enroller(Protocol):

@@ -19,7 +19,7 @@ from fednet.coordinator.round import (
     WorkerReconsidered,
 )
 from fednet.coordinator.site_evaluation import impossibility
-from fednet.errors import ConnectionLost, FednetError, RemoteProtocolError, StorageError
+from fednet.errors import DECLINED, ConnectionLost, FednetError, RemoteProtocolError, StorageError
 from fednet.protocol import limits
 from fednet.protocol.chunks import chunk_for
 from fednet.protocol.frames import VERSION
@@ -48,7 +48,6 @@ from fednet.transport.link import Link
 
 log = logging.getLogger("fednet.coordinator")
 
-DECLINED = "declined"  # the goodbye of a hospital that does not agree to the run
 _LEAVING = ("left", DECLINED, "failed")  # goodbyes of a worker that does not come back by itself
 READY_TIMEOUT_S = 300.0  # a worker may decode its scans and load weights between Welcome and Ready
 

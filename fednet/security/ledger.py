@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fednet.errors import Refused, StorageError
+from fednet.errors import REVOKED, Refused, StorageError
 from fednet.security.keys import private_folder
 
 _BUSY_TIMEOUT_S = 10.0  # the ledger is shared with other processes; a transaction of theirs takes milliseconds
@@ -66,7 +66,7 @@ def refuse_revoked(database: sqlite3.Connection, name: str, *, shown: str | None
         (name, shown),
     ).fetchone()
     if row is not None:
-        raise Refused("revoked", revoked_text(name, row[0]))
+        raise Refused(REVOKED, revoked_text(name, row[0]))
 
 
 def revoked_text(name: str, reason: str) -> str:

@@ -10,7 +10,6 @@ from fednet.config import RunSettings, TrainingSettings
 from fednet.worker.hours import Window, are_within
 
 COMPRESSIONS = ("any", "required", "off")
-DECLINED = "declined"  # the goodbye of a hospital that does not agree to the run
 MOST_LOCAL_EPOCHS = 50.0  # agreed to where nothing else is said
 MOST_LEARNING_RATE = 1.0
 _GIB = 2**30

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from torch import nn
 
 from fednet.config import PrivacySettings, RunSettings, TrainingSettings
-from fednet.errors import BadInput, Refused
+from fednet.errors import DECLINED, BadInput, Refused
 from fednet.worker.compute import Compute
-from fednet.worker.consent import DECLINED
 from fednet.worker.privacy_accounting import epsilon_of, noise_multiplier_for
 from fednet.worker.privacy_ledger import Mechanism, PrivacyLedger, rate_and_steps
 from fednet.worker.private_training import objection_to, train_privately

@@ -14,7 +14,7 @@ import torch
 from fednet import __version__
 from fednet.compression.forms import FEATURES
 from fednet.config import RunSettings, TrainingSettings, run_settings_from
-from fednet.errors import ConnectionLost, FednetError, ProcessLost, Refused, RemoteProtocolError
+from fednet.errors import DECLINED, ConnectionLost, FednetError, ProcessLost, Refused, RemoteProtocolError
 from fednet.failpoints import reached_state
 from fednet.protocol.messages import (
     ChunksReceived,
@@ -33,7 +33,7 @@ from fednet.tensors import bytes_of
 from fednet.transport.intake import Intake
 from fednet.transport.link import Link
 from fednet.worker.circumstances import circumstances_of
-from fednet.worker.consent import DECLINED, Circumstances, WorkerConsent
+from fednet.worker.consent import Circumstances, WorkerConsent
 from fednet.worker.progress import TrainingProgress
 from fednet.worker.record_log import RecordLog
 from fednet.worker.renewing import OwnCertificate, Renewing
