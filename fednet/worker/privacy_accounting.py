@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fednet.privacy.accounting import spent
-from fednet.worker.privacy_ledger import Mechanism, merged
+from fednet.worker.privacy_ledger import Mechanism
 
 _TOLERANCE = 0.01  # of epsilon: as Opacus's `get_noise_multiplier`
 _LEAST_NOISE, _MOST_NOISE = 0.1, 1e4  # in clips: less noise spends epsilons of hundreds, more drowns every step
@@ -18,8 +18,11 @@ _LEAST_NOISE, _MOST_NOISE = 0.1, 1e4  # in clips: less noise spends epsilons of 
 
 def epsilon_of(mechanisms: Sequence[Mechanism], *, delta: float) -> float:
     """Return the epsilon that all of these together spend; 0.0 for none."""
-    history = [(each.noise_multiplier, each.sample_rate, each.steps) for each in merged(mechanisms)]
-    return spent(history, delta=delta)
+    steps: dict[tuple[float, float], int] = {}  # of those that are alike: hundreds of rounds, accounted in an instant
+    for each in mechanisms:
+        alike = (each.noise_multiplier, each.sample_rate)
+        steps[alike] = steps.get(alike, 0) + each.steps
+    return spent([(*alike, total) for alike, total in steps.items()], delta=delta)
 
 
 def noise_multiplier_for(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -211,12 +211,3 @@ def _number(line: Mapping[str, Any], name: str) -> float:
 def rate_and_steps(samples: int, *, batch_size: int, epochs: float) -> tuple[float, int]:
     """Return (each scan's chance to be in a step, steps) of so many epochs: as many on average as without privacy."""
     return min(1.0, batch_size / samples), math.ceil(epochs * math.ceil(samples / batch_size))
-
-
-def merged(mechanisms: Sequence[Mechanism]) -> list[Mechanism]:
-    """Return them with the steps of those that are alike added up: hundreds of rounds are accounted in an instant."""
-    steps: dict[tuple[float, float], int] = {}
-    for each in mechanisms:
-        alike = (each.noise_multiplier, each.sample_rate)
-        steps[alike] = steps.get(alike, 0) + each.steps
-    return [Mechanism(noise_multiplier=noise, sample_rate=rate, steps=total) for (noise, rate), total in steps.items()]
