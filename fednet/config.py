@@ -39,7 +39,7 @@ def require(condition: bool, what: str, *, found: object, expected: str) -> None
         raise BadInput(what, found=str(found), expected=expected)
 
 
-BALANCES = ("none", "loss", "sampling")
+BALANCES = ("none", "loss", "sampling", "logits")
 SCHEDULES = ("constant", "cosine", "step")
 SERVER_OPTIMIZERS = ("none", "momentum", "adam")
 BATCH_NORMS = ("averaged", "local", "reestimated")

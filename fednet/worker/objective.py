@@ -17,9 +17,11 @@ MOST_CLASS_WEIGHT = 10.0  # a class of three scans must not steer every step it 
 
 
 class Objective:
-    """Cross-entropy, by class weights and smoothed labels where asked, and FedProx's pull back to the start.
+    """Cross-entropy, by class weights, shifted logits and smoothed labels where asked, and FedProx's pull to the start.
 
-    Sources: Szegedy et al. 2016 (label smoothing); Li et al., "Federated Optimization in Heterogeneous Networks",
+    Sources: Szegedy et al. 2016 (label smoothing); Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual
+    Recognition", NeurIPS 2020 (a class's logit is raised by the log of its share while training, so that the model
+    need not learn the shares; a class the site lacks is hardly pushed down at all); Li et al., "Federated Optimization in Heterogeneous Networks",
     MLSys 2020 (FedProx: mu/2 of the squared distance to the round's global model is added to the loss).
     """
 
@@ -29,13 +31,15 @@ class Objective:
         """`class_counts`  # (classes,): how many samples of each class the site has."""
         self._smoothing = settings.label_smoothing
         self._weights = class_weights(class_counts).to(device) if settings.balance == "loss" else None
+        self._shift = log_shares(class_counts).to(device) if settings.balance == "logits" else None
         self._mu = settings.proximal_mu
         self._pulled = [(each, each.detach().clone()) for each in model.parameters() if self._mu and each.requires_grad]
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the summed loss of some samples, to be divided by `weight_of` the labels of the whole batch."""
+        shown = logits if self._shift is None else logits + self._shift
         return functional.cross_entropy(
-            logits, labels, weight=self._weights, label_smoothing=self._smoothing, reduction="sum"
+            shown, labels, weight=self._weights, label_smoothing=self._smoothing, reduction="sum"
         )
 
     def weight_of(self, labels: torch.Tensor) -> torch.Tensor | int:
@@ -54,6 +58,12 @@ def class_weights(counts: torch.Tensor) -> torch.Tensor:
     present = counts > 0
     even = counts.sum() / present.sum().clamp(min=1)
     return torch.where(present, even / counts.clamp(min=1), torch.ones(())).clamp(max=MOST_CLASS_WEIGHT).float()
+
+
+def log_shares(counts: torch.Tensor) -> torch.Tensor:
+    """Return the log of each class's share of the samples  # (classes,) float32; none counts as half a sample."""
+    shown = counts.float().clamp(min=0.5)
+    return (shown / shown.sum()).log()
 
 
 def parameter_groups(model: nn.Module, settings: TrainingSettings) -> list[dict[str, Any]]:

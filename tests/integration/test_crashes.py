@@ -19,7 +19,8 @@ from tests.integration.site import ROOT, RUN, cli, finish, join, make_site, runn
 
 pytestmark = pytest.mark.timeout(400)
 
-EPOCHS = 50  # as many as a worker agrees to, some seconds of training: a worker says how far it is once a second
+LONG_ROUNDS = ["--rounds", 2, "--local-epochs", 50, "--batch-size", 4]
+"""Of some seconds: a worker says how far it is once a second, and agrees to no more epochs."""
 LONGER_THAN_A_HEARTBEAT_S = limits.DEAD_AFTER_S + 3
 
 
@@ -32,7 +33,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(site: Path) -> list[str]:
     """The models of two rounds of which nothing came between."""
-    return models(finish(site, free_port(), "undisturbed", "--rounds", 2, "--local-epochs", EPOCHS))
+    return models(finish(site, free_port(), "undisturbed", *LONG_ROUNDS))
 
 
 def models(history: dict[str, Any]) -> list[str]:
@@ -72,9 +73,8 @@ def small_disk(folder: Path, *, mib: int) -> Iterator[None]:
 
 def test_a_disk_that_fills_up_within_a_round_loses_nothing(site: Path, undisturbed: list[str]) -> None:
     port, folder = free_port(), site / "runs" / "filled"
-    options = ["--rounds", 2, "--local-epochs", EPOCHS]
     with small_disk(folder, mib=24), contextlib.ExitStack() as stack:
-        with running(site, "filled", *start(site, port, "filled", *options)) as coordinator:
+        with running(site, "filled", *start(site, port, "filled", *LONG_ROUNDS)) as coordinator:
             for number in (1, 2, 3):
                 stack.enter_context(running(site, f"filled-{number}", *join(port, number)))
             wait_for(site, "filled-1", "round 1: training")
@@ -86,7 +86,7 @@ def test_a_disk_that_fills_up_within_a_round_loses_nothing(site: Path, undisturb
         said = (site / "filled.log").read_text().splitlines()[-1]
         assert "no room left" in said and "free some disk space" in said.lower(), said
         (folder / "filler").unlink()
-        with running(site, "filled", *start(site, port, "filled", *options, "--resume")) as coordinator:
+        with running(site, "filled", *start(site, port, "filled", *LONG_ROUNDS, "--resume")) as coordinator:
             assert coordinator.wait(120) == 0, (site / "filled.log").read_text()
         assert models_of(folder) == undisturbed
 
@@ -94,7 +94,7 @@ def test_a_disk_that_fills_up_within_a_round_loses_nothing(site: Path, undisturb
 def test_processes_that_stand_still_for_longer_than_a_heartbeat_go_on(site: Path, undisturbed: list[str]) -> None:
     port = free_port()
     with contextlib.ExitStack() as stack:
-        options = ["--rounds", 2, "--local-epochs", EPOCHS, "--grace", 120]
+        options = [*LONG_ROUNDS, "--grace", 120]
         coordinator = stack.enter_context(running(site, "still", *start(site, port, "still", *options)))
         frozen = stack.enter_context(running(site, "still-1", *join(port, 1)))
         for number in (2, 3):
@@ -156,7 +156,7 @@ def running_in(host: str, folder: Path, name: str, *arguments: object) -> Iterat
 def test_a_link_between_two_hosts_that_is_cut_for_a_while_changes_no_bit(site: Path, undisturbed: list[str]) -> None:
     port = free_port()
     serve = ["coordinator", "start", "--port", port, "--run-dir", "runs/hosts", "--workers", 3, *RUN]
-    serve += ["--host", "10.77.0.1", "--rounds", 2, "--local-epochs", EPOCHS, "--grace", 120, "--certs", "centre-certs"]
+    serve += ["--host", "10.77.0.1", *LONG_ROUNDS, "--grace", 120, "--certs", "centre-certs"]
     with two_hosts() as (centre, hospital), contextlib.ExitStack() as stack:
         coordinator = stack.enter_context(running_in(centre, site, "hosts", *serve))
         wait_for(site, "hosts", "listening on")

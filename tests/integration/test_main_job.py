@@ -94,7 +94,7 @@ def test_a_killed_worker_comes_back_and_the_run_goes_on(site: Path) -> None:
         victim = stack.enter_context(running(site, "lost-1", *join(port, 1, *judging)))
         for number in (2, 3):
             stack.enter_context(running(site, f"lost-{number}", *join(port, number)))
-        wait_for(site, "lost-1", "round 1: training")
+        wait_for(site, "lost-1", "round 1: the model it begins with")  # and now it trains
         victim.kill()
         victim.wait()
         stack.enter_context(running(site, "lost-1", *join(port, 1, *judging)))
