@@ -6,7 +6,14 @@ from torch.nn import functional
 from fednet.config import TrainingSettings
 from fednet.errors import BadInput
 from fednet.worker.compute import Compute
-from fednet.worker.objective import Objective, class_weights, parameter_groups, partly_frozen, require_trainable
+from fednet.worker.objective import (
+    Objective,
+    class_weights,
+    log_shares,
+    parameter_groups,
+    partly_frozen,
+    require_trainable,
+)
 from fednet.worker.training import train
 from tests.worker.fakes import TinyData, TinyNet, tiny_net
 
@@ -48,6 +55,29 @@ def test_weights_and_smoothing_are_torchs_own() -> None:
 )
 def test_every_class_counts_alike(counts: tuple[int, ...], weights: tuple[float, ...]) -> None:
     assert torch.allclose(class_weights(torch.tensor(counts)), torch.tensor(weights))
+
+
+def test_shifted_logits_leave_the_shares_of_the_classes_to_the_shift() -> None:
+    """A model that knows nothing but how many scans there are of each class has nothing more to learn."""
+    counts = (30, 10)
+    labels = torch.tensor([0] * 30 + [1] * 10)
+    logits = torch.zeros(40, 2, requires_grad=True)
+    shifted = objective(TrainingSettings(balance="logits"), counts)
+    (shifted.loss(logits, labels) / shifted.weight_of(labels)).backward()
+    assert logits.grad is not None
+    assert torch.allclose(logits.grad.sum(dim=0), torch.zeros(2), atol=1e-6)
+    assert torch.allclose(log_shares(torch.tensor(counts)).exp(), torch.tensor([0.75, 0.25]))
+
+
+def test_a_class_that_a_site_lacks_is_hardly_pushed_down() -> None:
+    logits, labels = torch.zeros(2, 2), torch.tensor([0, 0])
+    pushes = []
+    for balance in ("none", "logits"):
+        shown = logits.clone().requires_grad_()
+        objective(TrainingSettings(balance=balance, label_smoothing=0.1), (100, 0)).loss(shown, labels).backward()
+        assert shown.grad is not None and shown.grad.isfinite().all()
+        pushes.append(float(shown.grad[:, 1].sum()))
+    assert pushes[0] > 0.5 > 0 > pushes[1] > -0.2
 
 
 def moved(mu: float) -> float:
