@@ -21,8 +21,9 @@ class Objective:
 
     Sources: Szegedy et al. 2016 (label smoothing); Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual
     Recognition", NeurIPS 2020 (a class's logit is raised by the log of its share while training, so that the model
-    need not learn the shares; a class the site lacks is hardly pushed down at all); Li et al., "Federated Optimization in Heterogeneous Networks",
-    MLSys 2020 (FedProx: mu/2 of the squared distance to the round's global model is added to the loss).
+    need not learn the shares; a class the site lacks is hardly pushed down at all); Li et al., "Federated Optimization
+    in Heterogeneous Networks", MLSys 2020 (FedProx: mu/2 of the squared distance to the round's global model is added
+    to the loss).
     """
 
     def __init__(
