@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fednet.commands.bench_wire import on_stderr
-from fednet.commands.computing import precision_option
+from fednet.commands.computing import speed_options
 from fednet.commands.options import (
     cache_options,
     cache_place,
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 @privacy_options
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of results; the same one resumes.")
 @device_option
-@precision_option
+@speed_options
 @cache_options
 @json_option
 def bench_learning(
@@ -79,6 +79,7 @@ def bench_learning(
     out: Path,
     device: str,
     mixes: bool | None,
+    compiles: bool,
     cache: Path | None,
     no_cache: bool,
     as_json: bool,
@@ -95,7 +96,7 @@ def bench_learning(
     from fednet.config import RunSettings
     from fednet.simulate.attacks import attack_named
     from fednet.worker.compute import Compute
-    from fednet.worker.device import device_from
+    from fednet.worker.device import device_from, require_compiler
 
     settings = RunSettings(
         model=model,
@@ -110,12 +111,14 @@ def bench_learning(
         **learning_settings(learning),
     )
     privacy = privacy_settings(learning)
-    require_private(privacy, compiles=False, mixes=mixes)
+    require_private(privacy, compiles=compiles, mixes=mixes)
     if recipe_named(settings.aggregator, settings.pre).rule.needs_root:
         raise BadInput(f"--aggregator {aggregator}", found="a rule that needs a root of trust", todo="see `simulate`")
     if attack:
         attack_named(attack, classes=len(CLASSES))  # a name that is none shows before anything is trained
     where = device_from(device)
+    if compiles:
+        require_compiler(where)
     source = find_dataset(dataset) if dataset else None
     wanted = [*SETTINGS, *([attacked(attack)] if attack else [])]
     if chosen is not None:
@@ -127,8 +130,11 @@ def bench_learning(
     }
     if privacy is not None:  # a folder of results from before there was any goes on
         described["privacy"] = asdict(privacy)
+    if compiles:
+        described["compiled"] = True
     results = LearnedFolder(out, described)
-    bench = _Bench(out, source, settings, test_from, where, mixes, cache_place(cache, no_cache=no_cache), privacy)
+    place = cache_place(cache, no_cache=no_cache)
+    bench = _Bench(out, source, settings, test_from, where, place, mixes=mixes, compiles=compiles, privacy=privacy)
     for number in range(seeds):
         for setting in wanted:
             if results.find(setting, number) is None:
@@ -166,13 +172,15 @@ class _Bench:
         settings: RunSettings,
         test_from: str,
         device: torch.device,
-        mixes: bool | None,
         cache: CachePlace,
+        *,
+        mixes: bool | None,
+        compiles: bool,
         privacy: PrivacySettings | None,
     ) -> None:
         self._folder, self._dataset, self._settings = folder, dataset, settings
-        self._test_from, self._device, self._mixes, self._cache = test_from, device, mixes, cache
-        self._privacy = privacy
+        self._test_from, self._device, self._cache = test_from, device, cache
+        self._mixes, self._compiles, self._privacy = mixes, compiles, privacy
 
     def learned(self, setting: Setting, number: int) -> Learned:
         from data.classes import CLASSES
@@ -237,6 +245,7 @@ class _Bench:
             device=self._device,
             has_root=False,
             mixes=self._mixes,
+            compiles=self._compiles,
             cache=self._cache,
             privacy=self._privacy,
         )

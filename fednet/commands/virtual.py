@@ -130,6 +130,7 @@ def world_from(
     has_root: bool,
     cache: CachePlace,
     mixes: bool | None = None,
+    compiles: bool = False,
     privacy: PrivacySettings | None = None,
 ) -> World:
     """Return the world in a split; its hospitals are those of the split's client folders."""
@@ -154,6 +155,7 @@ def world_from(
         ),
         device=device,
         mixes=mixes,
+        compiles=compiles,
         privacy=privacy,
     )
 

@@ -71,6 +71,7 @@ class World:
     new_model: Callable[[], nn.Module]
     device: torch.device
     mixes: bool | None = None  # precisions in training, as `Compute` has it
+    compiles: bool = False  # likewise
     privacy: PrivacySettings | None = None  # of each hospital's own training; None: it keeps none
 
 
@@ -244,7 +245,7 @@ class VirtualFederation:
         own_norm = self._norms.get(WorkerName(name))
         if own_norm is not None:
             own_norm.restore(self._network)
-        compute = Compute(self._world.device, mixes=self._world.mixes)
+        compute = Compute(self._world.device, compiles=self._world.compiles, mixes=self._world.mixes)
         if self._private is not None and name in self._world.hospitals:
             self._private.train(name, self._network, data, round_number=number, compute=compute)
         else:
