@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,18 +16,13 @@ import torch
 from data.cache import Known, ScanCache, key_of
 from data.classes import CLASSES, EXPECTED_FOLDERS, class_of
 from data.greys import Pixels, square
+from data.progress import Progress, counted, untold
 from data.scan_files import is_scan_file, read_slices
 from data.slices import MIDDLE
 from fednet.errors import DataError
 
 MAX_BAD_FRACTION = 0.01
 
-Progress = Callable[[int, int], None]
-"""Told (files read, files in all) now and then, by the thread that loads; never where that takes under a second."""
-
-T = TypeVar("T")
-
-_SILENT_FOR_S, _TOLD_EVERY_S = 1.0, 0.2
 _KEPT_EVERY_S = 10.0  # as much decoding is lost where a process is killed
 
 
@@ -74,7 +68,7 @@ def load_folder(
     image_size: int,
     max_bad_fraction: float = MAX_BAD_FRACTION,
     cache: ScanCache | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = untold,
 ) -> ScanSet:
     """Return every scan under `folder` (one folder per class) at `image_size` pixels square.
 
@@ -152,7 +146,7 @@ def _read_all(
     read: list[_Scan | BadFile] = []
     kept, keep_s = 0, time.monotonic() + _KEPT_EVERY_S
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for each in _told(pool.map(partial(_read, image_size=image_size, cache=cache), paths), len(paths), progress):
+        for each in counted(pool.map(partial(_read, image_size=image_size, cache=cache), paths), len(paths), progress):
             read.append(each)
             if cache is not None and time.monotonic() > keep_s:
                 cache.keep(_to_keep(read[kept:]))
@@ -197,16 +191,6 @@ def _images(scans: Sequence[_Scan], cache: ScanCache | None) -> torch.Tensor:
         if [each.row for each in scans] == list(range(first, end)):
             return cache.rows[first:end].unsqueeze(1)
     return torch.from_numpy(np.stack([each.pixels for each in scans])).unsqueeze(1)
-
-
-def _told(items: Iterable[T], total: int, progress: Progress) -> Iterator[T]:
-    """Yield the items, and tell how many there were so far."""
-    tell_s = time.monotonic() + _SILENT_FOR_S
-    for done, item in enumerate(items, start=1):
-        yield item
-        if time.monotonic() > tell_s:
-            progress(done, total)
-            tell_s = time.monotonic() + _TOLD_EVERY_S
 
 
 def decode(path: Path, image_size: int, *, from_all_pixels: bool = False) -> Pixels | BadFile:

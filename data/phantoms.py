@@ -7,6 +7,7 @@ one low in the middle. Contrast overlaps with texture and noise, so no threshold
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from data.classes import CLASSES, FOLDERS
+from data.progress import Progress, counted, untold
 from fednet.storage.disk import storage_error
 
 Pixels = npt.NDArray[np.uint8]
@@ -41,8 +43,14 @@ def phantom(label: int, rng: np.random.Generator, size: int) -> Pixels:
 
 def phantom_set(count: int, *, seed: int, size: int) -> list[tuple[Pixels, int]]:
     """Return `count` slices with their labels, classes in turn."""
+    return list(_phantoms(count, seed=seed, size=size))
+
+
+def _phantoms(count: int, *, seed: int, size: int) -> Iterator[tuple[Pixels, int]]:
     rng = np.random.default_rng(seed)
-    return [(phantom(index % len(CLASSES), rng, size), index % len(CLASSES)) for index in range(count)]
+    for index in range(count):
+        label = index % len(CLASSES)
+        yield phantom(label, rng, size), label
 
 
 def phantoms_named(count: int, size: int) -> str:
@@ -50,16 +58,21 @@ def phantoms_named(count: int, size: int) -> str:
     return f"{count} phantoms of {size} pixels"
 
 
-def write_phantoms(folder: Path, *, training: int, testing: int, seed: int, size: int) -> None:
+def write_phantoms(
+    folder: Path, *, training: int, testing: int, seed: int, size: int, progress: Progress = untold
+) -> None:
     """Write slices in the layout of the public data set: `Training/` and `Testing/`, one folder per class."""
-    for part, count, part_seed in (("Training", training, seed), ("Testing", testing, seed + 1_000_003)):
-        for index, (pixels, label) in enumerate(phantom_set(count, seed=part_seed, size=size)):
-            path = folder / part / FOLDERS[label] / f"phantom{index:05d}.png"
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pixels).save(path, compress_level=1)
-            except OSError as exc:
-                raise storage_error(path, exc) from exc
+    made = (
+        (folder / part / FOLDERS[label] / f"phantom{index:05d}.png", pixels)
+        for part, count, part_seed in (("Training", training, seed), ("Testing", testing, seed + 1_000_003))
+        for index, (pixels, label) in enumerate(_phantoms(count, seed=part_seed, size=size))
+    )
+    for path, pixels in counted(made, training + testing, progress):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path, compress_level=1)
+        except OSError as exc:
+            raise storage_error(path, exc) from exc
 
 
 def _lesion(

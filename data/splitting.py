@@ -25,6 +25,7 @@ from data.duplicates import THUMBNAIL, Groups, group_twins
 from data.greys import Pixels
 from data.images import MAX_BAD_FRACTION, BadFile, decode, refuse_too_many
 from data.partition import partition, stratified_share
+from data.progress import Progress, counted, untold
 from fednet.errors import DataError
 from fednet.storage.atomic import write_json
 from fednet.storage.disk import storage_error
@@ -126,11 +127,11 @@ class SplitPlan:
 
 
 def inspect(
-    files: Sequence[ScanFile], *, max_bad_fraction: float
+    files: Sequence[ScanFile], *, max_bad_fraction: float, progress: Progress = untold
 ) -> tuple[list[InspectedFile], tuple[UnreadableFile, ...]]:
     """Read every file once; return the images and what is none. Raises `DataError` when that is too many, or all."""
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        results = list(pool.map(_inspect, files))
+        results = list(counted(pool.map(_inspect, files), len(files), progress))
     unreadable = tuple(each for each in results if isinstance(each, UnreadableFile))
     refuse_too_many([BadFile(Path(each.scan.name), each.reason) for each in unreadable], len(files), max_bad_fraction)
     readable = [each for each in results if isinstance(each, InspectedFile)]
@@ -216,7 +217,15 @@ def document(split: SplitPlan) -> dict[str, Any]:
     }
 
 
-def write(split: SplitPlan, out: Path, *, link: bool, force: bool, draw: Callable[[Path], None] | None = None) -> None:
+def write(
+    split: SplitPlan,
+    out: Path,
+    *,
+    link: bool,
+    force: bool,
+    draw: Callable[[Path], None] | None = None,
+    progress: Progress = untold,
+) -> None:
     """Put every file in its place under `out`, with `split.json` and the `split.png` that `draw` makes.
 
     All of it appears at once or not at all; what was there before is replaced only then. Raises `DataError` when a
@@ -228,7 +237,7 @@ def write(split: SplitPlan, out: Path, *, link: bool, force: bool, draw: Callabl
     _refuse_own_source(split, out, present)
     building = out / f".split-{secrets.token_hex(4)}"
     try:
-        _fill(building / "new", split, link=link)
+        _fill(building / "new", split, link=link, progress=progress)
         if draw is not None:
             draw(building / "new" / "split.png")
         _swap(building, out, present)
@@ -251,11 +260,11 @@ def _refuse_own_source(split: SplitPlan, out: Path, present: Sequence[str]) -> N
             raise DataError(f"{out / name}", found="the data set itself, which --force would delete", todo=_ELSEWHERE)
 
 
-def _fill(folder: Path, split: SplitPlan, *, link: bool) -> None:
+def _fill(folder: Path, split: SplitPlan, *, link: bool, progress: Progress) -> None:
     for side in split.sides():
         for name in FOLDERS:
             (folder / side / name).mkdir(parents=True)
-    for each in split.placed:
+    for each in counted(split.placed, len(split.placed), progress):
         if each.place is not None:
             _put(each.scan.path, folder / each.place, link=link)
     write_json(folder / "split.json", document(split))

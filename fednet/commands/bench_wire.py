@@ -15,7 +15,7 @@ from fednet.commands.options import json_option
 from fednet.errors import BadInput
 
 _VOLATILE = ("-m", "fednet.bench.volatile")
-_NO_TRAINING = ("--image-size", "32", "--local-epochs", "0", "--pretrained", "no", "--aggregator", "multikrum")
+NO_TRAINING = ("--image-size", "32", "--local-epochs", "0", "--pretrained", "no", "--aggregator", "multikrum")
 
 
 @click.command("round")
@@ -46,7 +46,7 @@ def bench_round(workers: int, rounds: int, model: str, as_json: bool) -> None:
                 data=folder / "data",
                 certs=folder / "certs",
                 workers=workers,
-                coordinator_options=["--rounds", str(rounds), "--model", model, *_NO_TRAINING],
+                coordinator_options=["--rounds", str(rounds), "--model", model, *NO_TRAINING],
                 worker_options={},
                 shows_coordinator=False,
                 program=CLI if kind == "run" else _VOLATILE,
@@ -100,7 +100,7 @@ def bench_round(workers: int, rounds: int, model: str, as_json: bool) -> None:
     click.echo(f"without waiting for the disk: {without:.2f} s; durability is {cost:.0%} of the round")
     where = ", ".join(f"{key} {value:.2f} s" for key, value in document["parts_without"].items() if key != "round")
     click.echo(f"  of it {where}")
-    _print_meaning(document)
+    print_meaning(document)
 
 
 def _medians(rounds: list[dict[str, float]]) -> dict[str, float]:
@@ -130,7 +130,7 @@ def bench_transport(workers: str, model: str, repeats: int, as_json: bool) -> No
             click.echo(f"  {way}: {rates}; ratio {run['ratio'][way]:.2f}")
         peaks = ", ".join(f"{name} {peak / 2**20:.0f} MiB" for name, peak in run["peak_bytes"].items())
         click.echo(f"  peak memory: {peaks}")
-    _print_meaning(document)
+    print_meaning(document)
 
 
 @click.command("swarm")
@@ -158,7 +158,7 @@ def bench_swarm(workers: int, model_bytes: str, rounds: int, as_json: bool) -> N
             click.echo(f"  {part}: {', '.join(f'{value:.2f}' for value in run[part])} s")
         peaks = ", ".join(f"{peak / 2**20:.0f}" for peak in run["peak_bytes"])
         click.echo(f"  peak memory: {peaks} MiB; round {rounds} beyond round 2: {run['growth_bytes'] / 2**20:+.0f} MiB")
-    _print_meaning(document)
+    print_meaning(document)
 
 
 COMMANDS = (bench_round, bench_transport, bench_swarm)
@@ -193,7 +193,8 @@ def print_machine(document: dict[str, Any]) -> None:
     click.echo(f"machine: {', '.join(f'{key} {value}' for key, value in document['machine'].items())}")
 
 
-def _print_meaning(document: dict[str, Any]) -> None:
+def print_meaning(document: dict[str, Any]) -> None:
+    """Say what each figure is, and which machine they come from."""
     for name, meaning in document["meaning"].items():
         click.echo(f"{name}: {meaning}")
     print_machine(document)

@@ -18,9 +18,10 @@ from fednet.errors import BadInput, ConnectionLost
 if TYPE_CHECKING:
     from cryptography import x509
 
-    from fednet.commands.worker import Door
+    from fednet.commands.door import Door
     from fednet.security.rotation import Authorities
 
+_DISTRUSTED = "the authority that spoke for it is trusted no more"  # as workers are told, and the record says
 _CENTRE = "coordinator"  # whose certificate is renewed where the authority is, not over a connection
 
 
@@ -43,13 +44,10 @@ def renew(
     if name == _CENTRE:
         if address is not None or proxy is not None:
             raise BadInput("certs renew coordinator", found="--coordinator or --proxy", todo="run it at the centre")
-        ends = _make_coordinator(certs, public_host, authority_passphrase(passphrase_file))
-        click.echo(
-            f"The coordinator's certificate is good until {ends:%Y-%m-%d}; one that runs uses it within seconds."
-        )
+        _make_coordinator(certs, public_host, authority_passphrase(passphrase_file))
         return
     from fednet.commands.consenting import pins_here
-    from fednet.commands.worker import Door, address_of, proxy_for
+    from fednet.commands.door import Door, address_of, proxy_for
 
     if public_host or passphrase_file is not None:
         option = "--public-host" if public_host else "--passphrase-file"
@@ -60,14 +58,18 @@ def renew(
     click.echo(f"{name}'s certificate is good until {ends:%Y-%m-%d}; its next connection shows it.")
 
 
-def _make_coordinator(certs: Path, hosts: tuple[str, ...], passphrase: bytes | None) -> datetime:
-    """Make the coordinator's certificate anew, for the hosts that it has and further ones; return when it ends."""
+def _make_coordinator(certs: Path, hosts: tuple[str, ...], passphrase: bytes | None) -> None:
+    """Make the coordinator's certificate anew, for the hosts that it has and further ones, and say which it is."""
     from fednet.security.authority import hosts_of, open_authority, read_certificate
+    from fednet.security.signing import fingerprint_of
 
     path = certs / "coordinator" / "cert.pem"
     had = hosts_of(read_certificate(path)) if path.exists() else []
     open_authority(certs, passphrase=passphrase).make_coordinator([*had, *hosts], now=datetime.now(UTC))
-    return read_certificate(path).not_valid_after_utc
+    made = read_certificate(path)
+    ends = f"{made.not_valid_after_utc:%Y-%m-%d}"
+    click.echo(f"The coordinator's certificate is good until {ends}; one that runs uses it within seconds.")
+    click.echo(f'A worker.toml that names it ([coordinator] certificate) needs "{fingerprint_of(made)}" now.')
 
 
 async def _renewed(door: Door) -> datetime:
@@ -84,7 +86,7 @@ async def _renewed(door: Door) -> datetime:
 @click.command("rotate")
 @click.option("--begin", is_flag=True, help="Make the next authority; from now on renewals are signed by it.")
 @click.option("--finish", is_flag=True, help="Put it in the present one's place, whose key is removed.")
-@click.option("--force", is_flag=True, help="With --finish: leave workers behind that have not renewed yet.")
+@click.option("--force", is_flag=True, help="With --finish: leave workers behind that cannot be seen to be ready.")
 @passphrase_file_option
 @certs_option
 def rotate(begin: bool, finish: bool, force: bool, passphrase_file: Path | None, certs: Path) -> None:
@@ -108,17 +110,34 @@ def _finish(certs: Path, *, force: bool, passphrase: bytes | None) -> None:
     from fednet.security import rotation
 
     successor = rotation.authorities_in(certs).successor
-    behind = [] if successor is None else _behind(certs, successor)
-    if behind and not force:
-        raise BadInput(
-            "certs rotate --finish",
-            found=f"{', '.join(behind)} with certificates of the present authority only",
-            expected="every worker renewed",
-            todo="wait until they have connected, revoke what nobody uses, or --force: those enrol again with a token",
-        )
+    if successor is not None and not force:
+        _require_ready(_behind(certs, successor), _by_hand(certs))
     rotation.finish(certs, passphrase=passphrase)
     _make_coordinator(certs, (), passphrase)
     click.echo("Changed over. Tokens that were not used yet, and those of --force, have to be made anew.")
+
+
+def _require_ready(behind: list[str], by_hand: list[str]) -> None:
+    """Raise `BadInput` where a worker would be shut out, or may be."""
+    found, todo = [], []
+    if behind:
+        found.append(f"{', '.join(behind)} not seen yet with a certificate of the next authority")
+        todo.append(
+            "wait until they have connected twice (to renew, and with what they got), or revoke what nobody uses"
+        )
+    if by_hand:
+        found.append(f"{', '.join(by_hand)}, to be told by hand (see `certs rotate`)")
+        todo.append("ask those sites")
+    if found:
+        left = "--force goes on without them: a worker left behind enrols again with a token"
+        raise BadInput("certs rotate --finish", found="; ".join(found), todo=f"{'; '.join(todo)}. {left}")
+
+
+def _by_hand(certs: Path) -> list[str]:
+    """Return the workers whose certificates are their sites' own: no renewal brings them the next authority."""
+    from fednet.security.trusted import trusted_in
+
+    return sorted(name for site in trusted_in(certs) for name in site.names)
 
 
 def _behind(certs: Path, successor: x509.Certificate) -> list[str]:
@@ -133,9 +152,15 @@ def _standing(certs: Path, authorities: Authorities) -> list[str]:
     lines += [_line("retired", each) for each in authorities.retired]
     if authorities.successor is None:
         return [*lines, "No change-over is under way."]
+    lines.append(_line("next", authorities.successor))
+    if by_hand := _by_hand(certs):
+        file = certs / "authority" / "next" / "ca.pem"
+        lines.append(f"by hand    {', '.join(by_hand)}: their sites must add {file} to the file of --ca before the end")
     behind = _behind(certs, authorities.successor)
-    waits = f"{', '.join(behind)} must renew first" if behind else "every worker has renewed: certs rotate --finish"
-    return [*lines, _line("next", authorities.successor), waits]
+    if behind:
+        return [*lines, f"{', '.join(behind)} must have connected with a renewed certificate first"]
+    end = "certs rotate --finish --force, once those by hand have it" if by_hand else "certs rotate --finish"
+    return [*lines, f"every worker has shown its renewed certificate: {end}"]
 
 
 @click.command("trust")
@@ -147,6 +172,7 @@ def trust(file: Path | None, names: tuple[str, ...], remove: bool, certs: Path) 
     """Trust a site's own authority, FILE (PEM), for the workers --name; without FILE, list those that are."""
     from fednet.security import trusted
     from fednet.security.authority import read_certificate
+    from fednet.security.revocation import RevocationLedger
     from fednet.security.signing import fingerprint_of
 
     checked = [worker_name(name) for name in names]
@@ -154,8 +180,10 @@ def trust(file: Path | None, names: tuple[str, ...], remove: bool, certs: Path) 
     if remove:
         print_ = fingerprint_of(certificate) if certificate is not None else None
         removed = trusted.remove(certs, checked, fingerprint=print_)
+        RevocationLedger(certs).shut_out(removed, reason=_DISTRUSTED, now=datetime.now(UTC))
         click.echo(
-            f"Trusted no more: an authority for {', '.join(removed)}. A coordinator that runs closes their door."
+            f"Trusted no more: an authority for {', '.join(removed)}. A coordinator that runs shows them out, and counts "
+            "nothing of them in the round under way; `certs trust` or `certs token` lets a name in again."
         )
     elif certificate is not None:
         _trust(certs, certificate, checked)

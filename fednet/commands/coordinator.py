@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fednet.commands.beside import dashboard_beside, dashboard_option
 from fednet.commands.computing import computing_options, prepared_device
 from fednet.commands.logs import start_logging
 from fednet.commands.options import (
@@ -30,6 +32,7 @@ from fednet.commands.options import (
     model_options,
     pre_option,
     pretrained_option,
+    quiet_option,
     training_options,
     training_settings,
     watch_options,
@@ -42,6 +45,8 @@ from fednet.protocol import limits
 
 if TYPE_CHECKING:
     from fednet.aggregation.recipe import Recipe
+    from fednet.reporting.event_files import EventFiles
+    from fednet.reporting.reporter import RunReporter
 
 
 @click.group("coordinator")
@@ -112,6 +117,10 @@ def command() -> None:
     help="Rounds whose model stays on disk, beside the first and the best; 0: all.",
 )
 @click.option("--keep-updates", is_flag=True, help="Keep each round's updates: `runs verify --replay` needs them.")
+@click.option("--report-each-round", is_flag=True, help="Write report.html after each round, not only in the end.")
+@click.option("--tensorboard", is_flag=True, help="Write curves for TensorBoard into the run's folder.")
+@dashboard_option
+@quiet_option
 @log_options
 @json_option
 def start(
@@ -150,6 +159,10 @@ def start(
     resume_if_any: bool,
     keep_checkpoints: int,
     keep_updates: bool,
+    report_each_round: bool,
+    tensorboard: bool,
+    dashboard: str | None,
+    quiet: bool,
     verbose: bool,
     log_level: str,
     log_format: str,
@@ -162,14 +175,17 @@ def start(
     from data.classes import CLASSES
     from fednet.aggregation.private import private_recipe
     from fednet.aggregation.rules.registry import recipe_named
+    from fednet.commands.reporting import ReportEachRound, report_at_end
     from fednet.commands.serving import ServingOptions, serve_run
     from fednet.compression.forms import form_named
     from fednet.coordinator.record import Retention
     from fednet.reporting.console import RunConsole
     from fednet.reporting.log_lines import LogReporter
-    from fednet.storage.store import settings_in
+    from fednet.reporting.reporter import Together
+    from fednet.storage.history import rounds_after
+    from fednet.storage.store import has_run, settings_in
 
-    start_logging(level=log_level, form=log_format, verbose=verbose)
+    start_logging(level=log_level, form=log_format, verbose=verbose, quiet=quiet)
     place = cache_place(cache, no_cache=no_cache)
     if run_dir is None and (resume or resume_if_any):
         raise BadInput("--resume", found="no --run-dir", expected="the folder of the run to continue")
@@ -231,15 +247,30 @@ def start(
         resume=resume,
         needs_root=recipe.rule.needs_root,
         retention=Retention(checkpoints=keep_checkpoints, updates=keep_updates),
+        quiet=quiet,
         passphrase=passphrase,
     )
-    console = LogReporter() if log_format == "json" else RunConsole(to_stderr=as_json)
-    try:
+    is_first = int(os.environ.get("RANK", "0")) == 0  # of torchrun's processes the first one serves
+    goes_on = resume and has_run(folder)
+    console: RunReporter = LogReporter()
+    if log_format != "json":
+        earlier = rounds_after(folder, 0) if goes_on else ()
+        console = RunConsole(quiet=quiet, to_stderr=as_json, rounds=rounds, earlier=earlier)
+    if tensorboard and is_first:
+        console = Together(console, _event_files(folder, goes_on=goes_on))
+    if report_each_round and is_first:
+        console = Together(console, ReportEachRound(folder, certs=certs))
+    with contextlib.ExitStack() as stack:
+        if is_first:
+            stack.enter_context(report_at_end(folder, certs=certs))
+        stack.callback(console.close)
+        if dashboard is not None and is_first:
+            kept = folder / "dashboard.token" if quiet or log_format == "json" else None  # logs hold no token
+            page = dashboard_beside(folder, dashboard, certs=certs, notice=console.notice, token_file=kept)
+            stack.enter_context(page)
         prepared_device(device, learning, notice=console.notice)
         serve_run(settings, options, console)
-    finally:
-        console.close()
-    if int(os.environ.get("RANK", "0")) == 0:  # of torchrun's processes the first one served
+    if is_first and (as_json or not quiet):
         _summarise(folder, as_json=as_json)
 
 
@@ -254,6 +285,20 @@ def status(run_dir: Path, as_json: bool) -> None:
     click.echo(json.dumps(found.document) if as_json else found.text)
     if not found.is_healthy:
         raise click.exceptions.Exit(1)
+
+
+def _event_files(folder: Path, *, goes_on: bool) -> EventFiles:
+    """Return what writes a run's curves for TensorBoard; raises `BadInput` where its package is not installed."""
+    from importlib.util import find_spec
+
+    from fednet.reporting.event_files import EventFiles
+    from fednet.storage.history import commit_times, rounds_after
+
+    if find_spec("tensorboard") is None:
+        raise BadInput("--tensorboard", found="no package tensorboard", todo="pip install -r requirements.txt")
+    times = commit_times(folder) if goes_on else {}
+    earlier = ((document, times[document["round"]]) for document in (rounds_after(folder, 0) if goes_on else ()))
+    return EventFiles(folder / "tensorboard", earlier=earlier)
 
 
 def _offers_to_resume(folder: Path) -> bool:
@@ -316,6 +361,8 @@ def _quorum(asked: int | None, *, workers: int, byzantine: int, recipe: Recipe) 
 
 
 def _summarise(folder: Path, *, as_json: bool) -> None:
+    from fednet.commands.report import REPORT
+
     history = json.loads((folder / "history.json").read_text())
     if as_json:
         click.echo(json.dumps(history))
@@ -333,3 +380,5 @@ def _summarise(folder: Path, *, as_json: bool) -> None:
             f"{each['worker']}: counted in {counted} of {each['rounds']} rounds, mean weight {each['mean_weight']:.2f}"
         )
     click.echo(f"every round: {folder / 'history.json'}; what the models are: {folder / 'final.card.md'}, best.card.md")
+    if (folder / REPORT).is_file():
+        click.echo(f"to look at and to mail: {folder / REPORT}")

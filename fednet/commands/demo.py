@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import asdict
@@ -12,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fednet.commands.beside import dashboard_beside, dashboard_option
 from fednet.commands.options import client_privacy_options, client_privacy_settings, json_option
 from fednet.config import ClientPrivacySettings
 from fednet.errors import BadInput
@@ -54,6 +59,7 @@ if TYPE_CHECKING:
 @client_privacy_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides everything random.")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Where everything goes (default: runs/demo-TIME).")
+@dashboard_option
 @json_option
 def command(
     workers: int,
@@ -70,6 +76,7 @@ def command(
     compare: bool,
     seed: int,
     run_dir: Path | None,
+    dashboard: str | None,
     as_json: bool,
     **privacy: Any,
 ) -> None:
@@ -85,33 +92,47 @@ def command(
     folder = run_dir or Path("runs") / datetime.now(UTC).strftime("demo-%Y%m%d-%H%M%S")
     if folder.exists() and any(folder.iterdir()):
         raise BadInput(f"--run-dir {folder}", found="a folder that is not empty", todo="choose another")
-    data = folder / "data"
-    _make_data(dataset, data, workers=workers, seed=seed, size=image_size, test_from=test_from)
-    options = ["--rounds", rounds, "--model", model, "--image-size", image_size, "--local-epochs", local_epochs]
-    options += ["--batch-size", batch_size, "--lr", lr, "--seed", seed, "--pretrained", "no"]
-    malicious = {} if attack == "none" else {workers: ("--attack", attack)}
-    rules = [aggregator]
-    if malicious and compare and aggregator != "fedavg":
-        rules.append("fedavg")
-    histories: dict[str, dict[str, Any]] = {}
-    for rule in rules:
-        title = f"{workers} workers, {rule}" + (f", client{workers} sends {attack} updates" if malicious else "")
-        click.echo(f"\n== {title}", err=as_json)
-        run_federation(
-            folder / rule,
-            data=data,
-            certs=folder / "certs",
-            workers=workers,
-            coordinator_options=[*map(str, options), "--aggregator", rule, *_privacy_options(private)],
-            worker_options=malicious,
-            shows_coordinator=not as_json,
-        )
-        histories[rule] = json.loads((folder / rule / "history.json").read_text())
-    summary = _summary(histories, attack=attack, folder=folder, seconds=time.monotonic() - began)
-    if as_json:
-        click.echo(json.dumps(summary))
-    else:
-        _print(summary, malicious=f"client{workers}" if malicious else None)
+    with contextlib.ExitStack() as stack:
+        page: subprocess.Popen[str] | None = None
+        if dashboard is not None:
+            tell = functools.partial(click.echo, err=as_json)
+            beside = dashboard_beside(folder / aggregator, dashboard, certs=folder / "certs", notice=tell)
+            page = stack.enter_context(beside)
+        data = folder / "data"
+        _make_data(dataset, data, workers=workers, seed=seed, size=image_size, test_from=test_from)
+        options = ["--rounds", rounds, "--model", model, "--image-size", image_size, "--local-epochs", local_epochs]
+        options += ["--batch-size", batch_size, "--lr", lr, "--seed", seed, "--pretrained", "no"]
+        malicious = {} if attack == "none" else {workers: ("--attack", attack)}
+        rules = [aggregator]
+        if malicious and compare and aggregator != "fedavg":
+            rules.append("fedavg")
+        histories: dict[str, dict[str, Any]] = {}
+        for rule in rules:
+            title = f"{workers} workers, {rule}" + (f", client{workers} sends {attack} updates" if malicious else "")
+            click.echo(f"\n== {title}", err=as_json)
+            run_federation(
+                folder / rule,
+                data=data,
+                certs=folder / "certs",
+                workers=workers,
+                coordinator_options=[*map(str, options), "--aggregator", rule, *_privacy_options(private)],
+                worker_options=malicious,
+                shows_coordinator=not as_json,
+            )
+            histories[rule] = json.loads((folder / rule / "history.json").read_text())
+        summary = _summary(histories, attack=attack, folder=folder, seconds=time.monotonic() - began)
+        if as_json:
+            click.echo(json.dumps(summary))
+        else:
+            _print(summary, malicious=f"client{workers}" if malicious else None)
+        if page is not None and sys.stdout.isatty():
+            _keep_open(page)
+
+
+def _keep_open(page: subprocess.Popen[str]) -> None:
+    click.echo("The dashboard stays until Ctrl-C.")
+    with contextlib.suppress(KeyboardInterrupt):
+        page.wait()
 
 
 def _check_privacy(asked: ClientPrivacySettings, *, model: str, aggregator: str, workers: int) -> None:
@@ -200,5 +221,6 @@ def _print(summary: dict[str, Any], *, malicious: str | None) -> None:
     folder = summary["folder"]
     click.echo(f"Took {summary['seconds']:.0f} s. Everything is in {folder}. To look at it:")
     click.echo(f"  python cli.py evaluate --model {folder}/{rules[0]}/final.pth --data {folder}/data/server_data/test")
+    click.echo(f"  the whole run as a page: {folder}/{rules[0]}/report.html")
     click.echo(f"  every round, with each worker's verdict: {folder}/{rules[0]}/history.json")
     click.echo(f"  what a hospital saw: {folder}/{rules[0]}/client1.log")

@@ -22,7 +22,7 @@ from fednet.config import WorkerName
 from fednet.errors import REVOKED, ConnectionLost, FednetError, Refused
 
 if TYPE_CHECKING:
-    from fednet.commands.worker import Door
+    from fednet.commands.door import Door
     from fednet.protocol.messages import Probed
     from fednet.transport.link import Link
     from fednet.transport.proxy import Proxy
@@ -69,7 +69,7 @@ def command(
 ) -> None:
     """Look at name, port, proxy, TLS, certificates, clock, rate, data, disk and GPU; exit 1 if something is wrong."""
     from fednet.commands.consenting import pins_here
-    from fednet.commands.worker import Door, address_of, proxy_for
+    from fednet.commands.door import Door, address_of, proxy_for
     from fednet.security.tokens import decode_token
 
     given = decode_token(token) if token else None

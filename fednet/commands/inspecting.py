@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fednet.commands.options import certs_option, json_option
+from fednet.commands.options import F, certs_option, json_option
 from fednet.commands.privacy_options import ledger_path
 from fednet.config import worker_name
 from fednet.errors import AuditError, BadInput
@@ -26,7 +26,9 @@ _COLUMNS = ("round", "sent (UTC)", "bytes", "SHA-256", "scans", "trained", "loss
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Found:
+class Found:
+    """What left a hospital, by its own log and ledger."""
+
     log: Path
     runs: list[RunDisclosed]
     are_signatures_checked: bool
@@ -34,17 +36,43 @@ class _Found:
 
     @property
     def findings(self) -> list[str]:
+        """What does not hold of what the coordinator showed, by run."""
         return [f"run {each.run}: {each.chain.finding}" for each in self.runs if each.chain.finding]
 
 
+def whose_options(function: F) -> F:
+    """Add --id, --save, --certs and --ca: whose log is looked at, and by which authority it is checked."""
+    for option in (
+        click.option(
+            "--ca", type=click.Path(path_type=Path), help="The coordinator's authority (default: in --certs)."
+        ),
+        certs_option,
+        click.option("--save", type=click.Path(path_type=Path), help="Its model's file (default: client_ID.pth)."),
+        click.option("--id", "worker_id", help="The worker's number or name, as for `worker join`."),
+    ):
+        function = option(function)
+    return function
+
+
 @click.command("inspect")
-@click.option("--id", "worker_id", help="The worker's number or name, as for `worker join`.")
-@click.option("--save", type=click.Path(path_type=Path), help="Its model's file (default: client_ID.pth).")
-@certs_option
-@click.option("--ca", type=click.Path(path_type=Path), help="The coordinator's authority (default: in --certs).")
+@whose_options
 @json_option
 def inspect(worker_id: str | None, save: Path | None, certs: Path, ca: Path | None, as_json: bool) -> None:
     """Show what left this hospital so far: bytes, rounds, digests, what was told, and the privacy spent."""
+    found = looked_at(worker_id, save, certs=certs, ca=ca)
+    if as_json:
+        click.echo(json.dumps(document_of(found)))
+    else:
+        for line in _text(found):
+            click.echo(line)
+    require_held(found)
+
+
+def looked_at(worker_id: str | None, save: Path | None, *, certs: Path, ca: Path | None) -> Found:
+    """Return what the log and the ledger of a worker say that is named so, or whose model's file is `save`.
+
+    Raises `BadInput` where neither is given or there is no log, `StorageError`; `AuditError` for one that is damaged.
+    """
     from fednet.storage.journal import read_journal
     from fednet.worker.disclosure import disclosed
     from fednet.worker.privacy_ledger import spent_in
@@ -60,19 +88,18 @@ def inspect(worker_id: str | None, save: Path | None, certs: Path, ca: Path | No
         )
     lines = read_journal(log)
     check = _signature_check(certs, ca, name or _name_in(lines))
-    found = _Found(
+    return Found(
         log=log,
         runs=disclosed(lines, check_signature=check),
         are_signatures_checked=check is not None,
         privacy=spent_in(ledger) if ledger.is_file() else None,
     )
-    if as_json:
-        click.echo(json.dumps(_document(found)))
-    else:
-        for line in _text(found):
-            click.echo(line)
+
+
+def require_held(found: Found) -> None:
+    """Raise `AuditError` where a record that this hospital was shown does not hold."""
     if found.findings:
-        raise AuditError(f"{log}: {found.findings[0]}")
+        raise AuditError(f"{found.log}: {found.findings[0]}")
 
 
 def _name_in(lines: Sequence[dict[str, Any]]) -> str | None:
@@ -96,7 +123,8 @@ def _signature_check(certs: Path, ca: Path | None, name: str | None) -> CheckSig
     return partial(check_record, credentials) if credentials.authority_path.is_file() else None
 
 
-def _document(found: _Found) -> dict[str, Any]:
+def document_of(found: Found) -> dict[str, Any]:
+    """Return it in plain JSON types."""
     return {
         "log": str(found.log),
         "signatures_checked": found.are_signatures_checked,
@@ -107,7 +135,7 @@ def _document(found: _Found) -> dict[str, Any]:
     }
 
 
-def _text(found: _Found) -> Iterator[str]:
+def _text(found: Found) -> Iterator[str]:
     count = sum(len(each.updates) for each in found.runs)
     total = sum(each.nbytes for each in found.runs)
     yield f"{found.log}: {count} updates in {len(found.runs)} runs have left this hospital, {total:,} bytes"

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -28,15 +28,24 @@ class JsonLines(logging.Formatter):
         return json.dumps(document, ensure_ascii=False)
 
 
-def start_logging(*, level: str | None, form: str, verbose: bool) -> None:
-    """Send the program's log to stderr: from `level` on, or as the form and `verbose` suggest.
+class _ToStderr(logging.StreamHandler[TextIO]):
+    """Writes to what stderr is at the moment: a live view that takes its place lets lines pass above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line."""
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def start_logging(*, level: str | None, form: str, verbose: bool, quiet: bool = False) -> None:
+    """Send the program's log to stderr: from `level` on, or as the form, `verbose` and `quiet` suggest.
 
     As JSON everything is a log line, so that INFO is what a terminal shows without being asked.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _ToStderr()
     if form == "json":
         handler.setFormatter(JsonLines())
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"))
-    usual = "info" if verbose or form == "json" else "warning"
+    usual = "info" if verbose or (form == "json" and not quiet) else "warning"
     logging.basicConfig(handlers=[handler], level=(level or usual).upper())

@@ -5,17 +5,23 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fednet import failpoints
 from fednet.errors import FednetError
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+COMPLETION = "_FEDNET_COMPLETE"  # set by the scripts of fednet.commands.completion, and where one is asked for
+
 # name -> (module, one line for --help). The line stands here so that --help imports no command.
 COMMANDS: dict[str, tuple[str, str]] = {
     "certs": ("fednet.commands.certs", "The certificate authority: init, token, list, revoke, renew, rotate, trust."),
     "coordinator": ("fednet.commands.coordinator", "Serve rounds: start, status."),
+    "dashboard": ("fednet.commands.dashboard", "A live web page of a run, going on or ended."),
     "demo": ("fednet.commands.demo", "The whole system on this machine in under two minutes."),
     "doctor": ("fednet.commands.doctor", "What stands between this hospital and its coordinator."),
     "evaluate": ("fednet.commands.evaluate", "Judge a saved model on a folder of scans."),
@@ -23,7 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "gains": ("fednet.commands.gains", "What each site gains from joining, and from a model tuned to it."),
     "predict": ("fednet.commands.predict", "What a saved model says of scans: pictures, DICOM, NIfTI."),
     "bench": ("fednet.commands.bench", "Measure this machine beside its own limit."),
-    "runs": ("fednet.commands.runs", "Look at runs: list, show, export, verify, card."),
+    "runs": ("fednet.commands.runs", "Look at runs: list, show, export, verify, card, report."),
     "simulate": ("fednet.commands.simulate", "Attacks against aggregation rules, on one machine."),
     "split": ("fednet.commands.split", "Split a data set into hospitals and the server's unseen test set."),
     "train-local": (
@@ -49,6 +55,14 @@ class LazyGroup(click.Group):
             raise TypeError(f"{module.__name__}.command is no click command")
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Return the commands that begin like this, without importing any of them, or this group's own options."""
+        from click.shell_completion import CompletionItem
+
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        found = [CompletionItem(name, help=COMMANDS[name][1]) for name in names]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
@@ -70,7 +84,11 @@ def _run(arguments: list[str]) -> int:
     try:
         if failpoints.VARIABLE in os.environ:
             failpoints.arm(os.environ[failpoints.VARIABLE])
-        result: Any = cli.main(arguments, prog_name="cli.py", standalone_mode=False)
+        if COMPLETION in os.environ:
+            from fednet.commands import completion
+
+            completion.install()
+        result: Any = cli.main(arguments, prog_name="cli.py", complete_var=COMPLETION, standalone_mode=False)
     except FednetError as exc:
         if "--debug" in arguments:
             raise

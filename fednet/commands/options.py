@@ -35,6 +35,7 @@ certs_option = click.option(
     help="Folder of keys and certificates.",
 )
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+quiet_option = click.option("--quiet", is_flag=True, help="Show warnings and errors alone.")
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 max_bad_files_option = click.option(
     "--max-bad-files",

@@ -1,4 +1,4 @@
-"""`cli.py runs list|show|export|verify|card`: what ran, how it ended, and what each round did; nothing is changed."""
+"""`cli.py runs list|show|export|verify|card|report`: what ran, how it ended, what each round did; no run is changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fednet.commands import card, verify
+from fednet.commands import card, report, verify
 from fednet.commands.options import json_option, run_argument, run_folder
 from fednet.errors import BadInput, FednetError
 
@@ -41,11 +41,12 @@ _UPDATE_FIELDS = (
 
 @click.group("runs")
 def command() -> None:
-    """Look at runs: list, show, export, verify, card."""
+    """Look at runs: list, show, export, verify, card, report."""
 
 
 command.add_command(verify.command)
 command.add_command(card.command)
+command.add_command(report.command)
 
 
 @command.command("list")
@@ -151,7 +152,7 @@ def _summary(found: RunHistory) -> dict[str, Any]:
 
 
 def _print_run(found: RunHistory) -> None:
-    from fednet.reporting.console import declines, privacy_line, rejections
+    from fednet.reporting.round_text import declines, privacy_line, rejections
     from fednet.storage.history import Standing
 
     settings = found.settings
@@ -230,7 +231,7 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _print_round(found: RunHistory, document: dict[str, Any]) -> None:
-    from fednet.reporting.console import privacy_line, sites_line
+    from fednet.reporting.round_text import privacy_line, sites_line
 
     aggregation = document.get("aggregation", {})
     click.echo(f"round {document['round']} of {found.folder.name}, {found.settings.recipe_name}, f = {_f(document)}")

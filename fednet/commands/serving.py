@@ -74,6 +74,7 @@ class ServingOptions:
     resume: bool
     needs_root: bool  # the aggregation asks for a root of trust
     retention: Retention
+    quiet: bool = False  # no bar while scans are read
     passphrase: bytes | None = field(default=None, repr=False)  # of the authority's key; never in a log
 
 
@@ -124,6 +125,7 @@ def _serve_first(
         max_bad_files=options.max_bad_files,
         notice=console.notice,
         cache=options.cache,
+        quiet=options.quiet,
     )
     trust_in: TrustIn | None = None
     if options.needs_root:
@@ -135,6 +137,7 @@ def _serve_first(
             max_bad_files=options.max_bad_files,
             notice=console.notice,
             cache=options.cache,
+            quiet=options.quiet,
         )
     if not allow_workers(settings.workers):
         console.notice(f"Warning: this system allows too few open files for {settings.workers} workers (`ulimit -n`)")

@@ -53,6 +53,7 @@ class Site:
     compiles: bool = False
     mixes: bool | None = None
     replicas: Replicas
+    quiet: bool = False  # no bar while scans are read
 
     def open(self, settings: RunSettings, *, worker: str, notice: Notice) -> OpenSite:
         """Load the scans and build the run's model, in all processes. Raises `BadInput` or `ProcessLost`."""
@@ -85,6 +86,7 @@ class Site:
             max_bad_files=self.max_bad_files,
             notice=notice,
             cache=self.cache,
+            quiet=self.quiet,
         )
         held_out = None
         if self.holding_out is not None:

@@ -118,11 +118,20 @@ def command(
         _split(source, out, settings, link=not copy, force=force, as_json=as_json)
         return
     from data.phantoms import phantoms_named, write_phantoms
+    from fednet.reporting.reading import progress_shown
 
     settings = replace(settings, dataset=phantoms_named(phantom_images, phantom_size))
     with tempfile.TemporaryDirectory(prefix="fednet-phantoms-") as folder:
         testing = phantom_images // 5
-        write_phantoms(Path(folder), training=phantom_images - testing, testing=testing, seed=seed, size=phantom_size)
+        with progress_shown("making phantoms", "scans", notice=_say) as told:
+            write_phantoms(
+                Path(folder),
+                training=phantom_images - testing,
+                testing=testing,
+                seed=seed,
+                size=phantom_size,
+                progress=told,
+            )
         _split(Path(folder), out, settings, link=not copy, force=force, as_json=as_json)
 
 
@@ -131,12 +140,22 @@ def _split(source: Path, out: Path, settings: SplitSettings, *, link: bool, forc
     from data.discovery import opened_dataset
     from data.splitting import document, inspect, plan, write
     from fednet.reporting.pictures import draw_class_mix
+    from fednet.reporting.reading import progress_shown
 
     with opened_dataset(source) as files:
-        readable, unreadable = inspect(files, max_bad_fraction=settings.max_bad_files)
+        with progress_shown(f"reading {settings.dataset}", "scans", notice=_say) as told:
+            readable, unreadable = inspect(files, max_bad_fraction=settings.max_bad_files, progress=told)
         split = plan(readable, unreadable, settings)
         counts = split.counts()
-        write(split, out, link=link, force=force, draw=lambda path: draw_class_mix(path, counts, CLASSES))
+        with progress_shown(f"writing to {out}", "scans", notice=_say) as told:
+            write(
+                split,
+                out,
+                link=link,
+                force=force,
+                draw=lambda path: draw_class_mix(path, counts, CLASSES),
+                progress=told,
+            )
     for each in unreadable:
         click.echo(f"skipped {each.scan.name}: cannot be read ({each.reason})", err=True)
     for name in split.unlearnable():
@@ -149,6 +168,10 @@ def _split(source: Path, out: Path, settings: SplitSettings, *, link: bool, forc
     _print_table(counts, title=f"{len(readable)} images read, {len(unreadable)} skipped")
     _print_left_out(split)
     click.echo(f"Written: {out / 'split.json'}, {out / 'split.png'}.")
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _print_left_out(split: SplitPlan) -> None:

@@ -60,6 +60,20 @@ def command(run: Path, worker_log: Path | None, certs: Path, replay: bool, data:
         raise AuditError(report.summary())
 
 
+def outcome_of(folder: Path, certs: Path) -> tuple[list[str], list[str]]:
+    """Return what the check of a run finds (nothing, where all is as it was signed), and what it looked at.
+
+    Raises `BadInput` where there is no run, or no authority's certificate in `certs`; `StorageError`.
+    """
+    from fednet.coordinator.inspection import inspect
+    from fednet.security.signing import SignatureCheck, fingerprint_of
+
+    authorities = _authorities(certs)
+    inspection = inspect(folder, read_model=read_model, check_signature=SignatureCheck(*authorities))
+    report = _Report(folder, inspection, None, [], authority=fingerprint_of(authorities[0]))
+    return [str(each) for each in report.findings], [] if report.findings else report.lines()[1:]
+
+
 class _Report:
     """What was checked and found, for people and as a document."""
 

@@ -49,12 +49,18 @@ def software() -> dict[str, str]:
 
 
 def load_scans(
-    folder: Path, *, image_size: int, max_bad_files: float, notice: Notice, cache: CachePlace = nowhere
+    folder: Path,
+    *,
+    image_size: int,
+    max_bad_files: float,
+    notice: Notice,
+    cache: CachePlace = nowhere,
+    quiet: bool = False,
 ) -> ScanSet:
     """Return the scans of a folder and say what was skipped and which classes are missing."""
     place = cache(folder)
     kept = ScanCache(place, folder, image_size, notice=notice) if place is not None else None
-    with reading_shown(str(folder), notice=notice) as progress:
+    with reading_shown(str(folder), notice=notice, quiet=quiet) as progress:
         scans = load_folder(
             folder, image_size=image_size, max_bad_fraction=max_bad_files, cache=kept, progress=progress
         )
@@ -171,9 +177,15 @@ class RootOfTrust:
         max_bad_files: float,
         notice: Notice,
         cache: CachePlace = nowhere,
+        quiet: bool = False,
     ) -> None:
         scans = load_scans(
-            folder, image_size=settings.image_size, max_bad_files=max_bad_files, notice=notice, cache=cache
+            folder,
+            image_size=settings.image_size,
+            max_bad_files=max_bad_files,
+            notice=notice,
+            cache=cache,
+            quiet=quiet,
         )
         self._data = ScanLoader(scans, device)
         self._model = new_model(settings.model, seed=0, pretrained="no", weights=None, notice=notice).to(device)
@@ -203,6 +215,7 @@ def root_of_trust(
     max_bad_files: float,
     notice: Notice,
     cache: CachePlace = nowhere,
+    quiet: bool = False,
 ) -> RootOfTrust:
     """Return the root of trust in `data`/root; raises `BadInput` where there is none."""
     folder = data / "root"
@@ -221,6 +234,7 @@ def root_of_trust(
         max_bad_files=max_bad_files,
         notice=notice,
         cache=cache,
+        quiet=quiet,
     )
 
 
@@ -238,6 +252,7 @@ class ServerJudge:
         max_bad_files: float,
         notice: Notice,
         cache: CachePlace = nowhere,
+        quiet: bool = False,
     ) -> None:
         self._model = model.to(device)
         self._manifest = manifest
@@ -245,7 +260,15 @@ class ServerJudge:
         parts = {"validation": folder / "validation", "test": folder / "test"}
         self._data = {
             name: ScanLoader(
-                load_scans(path, image_size=image_size, max_bad_files=max_bad_files, notice=notice, cache=cache), device
+                load_scans(
+                    path,
+                    image_size=image_size,
+                    max_bad_files=max_bad_files,
+                    notice=notice,
+                    cache=cache,
+                    quiet=quiet,
+                ),
+                device,
             )
             for name, path in parts.items()
         }

@@ -64,6 +64,7 @@ class Combined:
                     "epsilon": delivered[verdict.worker].epsilon or None,
                     "delta": delivered[verdict.worker].delta or None,
                     "arrived_s": delivered[verdict.worker].arrived_s,
+                    "nbytes": delivered[verdict.worker].nbytes,
                     "sha256": delivered[verdict.worker].sha256,
                     "fingerprint": delivered[verdict.worker].fingerprint,
                 }

@@ -197,6 +197,11 @@ class Desk:
             return
         await asyncio.to_thread(self._store.update_lost, self.rounds.round_number, worker)
 
+    def show_uploads(self) -> None:
+        """Renew how far each update on its way has come."""
+        for worker, incoming in self._incoming.items():
+            self.views[worker].fraction = incoming.intake.offset / max(1, incoming.intake.nbytes)
+
     def headers_after(self, round_number: int) -> list[bytes]:
         """Return the next headers of the run's chain, as many as one message takes."""
         return self._headers_after(round_number, limits.MAX_RECORDS)

@@ -42,6 +42,7 @@ class Expulsion:
         self._notice = notice
         self._trouble = ""
         self._of_round: dict[WorkerName, str] = {}
+        self._noted: set[tuple[WorkerName, str]] = set()  # in the running round
 
     @property
     def of_round(self) -> dict[WorkerName, str]:
@@ -51,6 +52,7 @@ class Expulsion:
     def round_is_over(self) -> None:
         """Begin anew: another round comes."""
         self._of_round.clear()
+        self._noted.clear()
 
     async def begin(self) -> None:
         """Look for the first time; raises `StorageError`: nothing is served where it is not known who is revoked."""
@@ -92,7 +94,22 @@ class Expulsion:
             return reason
         return revoked.names.get(worker)
 
+    async def overlooked(self) -> list[WorkerRevoked]:
+        """Return whose updates are delivered and came with certificates that are revoked.
+
+        One that was being written, or recovered, when its certificate was revoked shows only now.
+        """
+        revoked, delivered = self._reception.revocations, self._desk.delivered
+        reasons = {worker: revoked.reason(worker, update.fingerprint) for worker, update in delivered.items()}
+        found = [WorkerRevoked(worker, reason) for worker, reason in sorted(reasons.items()) if reason is not None]
+        for each in found:
+            await self._note(each.worker, each.reason)
+        return found
+
     async def _note(self, worker: WorkerName, reason: str) -> None:
+        if (worker, reason) in self._noted:
+            return
+        self._noted.add((worker, reason))
         self._notice(f"{worker}'s certificate is revoked: {reason}; nothing of it counts from here on")
         try:
             await asyncio.to_thread(self._store.worker_revoked, worker, reason)

@@ -161,7 +161,10 @@ class Reception:
             log.warning("%s refused: %s", link.peer, reason)
             await link.close("role", reason)
             return None
-        return None if await self._is_revoked(identity, link) else identity
+        if await self._is_revoked(identity, link):
+            return None
+        await self.renewals.note_shown(link.certificate)
+        return identity
 
     async def _is_revoked(self, identity: PeerIdentity, link: Link) -> bool:
         reason = self.revocations.reason_for(identity)
@@ -205,16 +208,22 @@ class Reception:
         if self.sessions.get(worker) is session:
             del self.sessions[worker]
 
+    def show_signs_of_life(self, now: datetime) -> None:
+        """Renew when each worker was last heard."""
+        for session in self.sessions.values():
+            session.show_sign_of_life(now)
+
     def identify_by(self, identify: Callable[[bytes], PeerIdentity]) -> None:
         """Say anew who a certificate's owner is; drop connections whose authority may not vouch for them any more."""
         self.identify = identify
-        for session in self.sessions.values():
+        measuring = [link for _, link in self._probing.values()]
+        for link in [*(session.link for session in self.sessions.values()), *measuring]:
             try:
-                assert session.link.certificate is not None, "a session has a certificate"
-                identify(session.link.certificate)
+                assert link.certificate is not None, "whoever was admitted has a certificate"
+                identify(link.certificate)
             except CredentialError as exc:
-                log.warning("%s dropped: %s", session.link.peer, exc)
-                session.link.abort(str(exc))
+                log.warning("%s dropped: %s", link.peer, exc)
+                link.abort(str(exc))
 
     async def dismiss(self, code: str, reason: str) -> None:
         """Say goodbye to every worker that is connected."""

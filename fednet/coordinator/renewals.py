@@ -23,6 +23,9 @@ class Renewer(Protocol):
 
     authorities_sha256: str
 
+    def note_shown(self, certificate_der: bytes, *, now: datetime) -> None:
+        """Remember that a worker has connected with this certificate; raises `FednetError`."""
+
     def renew(self, shown: bytes, request_der: bytes, *, now: datetime) -> renewal.Renewed:
         """Return the certificate and whom to trust; raises `FednetError` with the reason."""
 
@@ -40,6 +43,15 @@ class Renewals:
     def authorities_sha256(self) -> str:
         """What a worker is told when it joins; empty where nothing is renewed here."""
         return "" if self.renewer is None else self.renewer.authorities_sha256
+
+    async def note_shown(self, certificate: bytes) -> None:
+        """Remember who has connected with a renewed certificate: a change-over of the authority waits for that."""
+        if self.renewer is None:
+            return
+        try:
+            await asyncio.to_thread(self.renewer.note_shown, certificate, now=datetime.now(UTC))
+        except FednetError as exc:  # it will be shown again
+            log.warning("%s", exc)
 
     async def answer(self, link: Link, shown: bytes, asked: RenewalRequested) -> bytes | None:
         """Answer one request over this link; `shown`: the certificate that proves who asks. Return the new one."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -82,9 +83,19 @@ class ShowStatus(Protocol):
     """Tells whoever watches over the process how it stands (reporting.status.StatusFile)."""
 
     def __call__(
-        self, text: str, *, phase: str, round_number: int, views: list[WorkerView], declined: Mapping[WorkerName, str]
+        self,
+        text: str,
+        *,
+        phase: str,
+        round_number: int,
+        round_s: float | None,
+        views: list[WorkerView],
+        declined: Mapping[WorkerName, str],
     ) -> None:
-        """Show it; runs in a thread. `declined`: who takes no part in the round or the run, and why."""
+        """Show it; runs in a thread. `declined`: who takes no part in the round or the run, and why.
+
+        `round_s`: how long the round has lasted; None where none has begun.
+        """
 
 
 Refit = Callable[[torch.Tensor], torch.Tensor]
@@ -284,15 +295,20 @@ class Coordinator:
         reached_state("coordinator.waiting")
         while not self._rounds.is_over:
             event = await self._next_event()
-            if isinstance(event, WorkerRevoked):
-                await self._expulsion.take_back(event)
-            before = self._rounds.phase
-            commands = self._rounds.handle(event, now=self._desk.now())
-            self._answer(event)
-            if self._rounds.phase is not before:
-                reached_state(f"coordinator.{self._rounds.phase.name.lower()}")
-            for command in commands:
-                await self._carry_out(command)
+            for revoked in await self._expulsion.overlooked():  # before they are aggregated, or committed
+                await self._take(revoked)
+            await self._take(event)
+
+    async def _take(self, event: Event) -> None:
+        if isinstance(event, WorkerRevoked):
+            await self._expulsion.take_back(event)
+        before = self._rounds.phase
+        commands = self._rounds.handle(event, now=self._desk.now())
+        self._answer(event)
+        if self._rounds.phase is not before:
+            reached_state(f"coordinator.{self._rounds.phase.name.lower()}")
+        for command in commands:
+            await self._carry_out(command)
 
     def _answer(self, event: Event) -> None:
         match event:
@@ -523,11 +539,20 @@ class Coordinator:
         if self._show_status is not None:
             phase, number, views = self._rounds.phase.value, self._rounds.round_number, list(self._desk.views.values())
             declined = self._desk.run_declined_by | self._rounds.declined
+            offer = self._desk.offer
+            self.reception.show_signs_of_life(datetime.now(UTC))
             await asyncio.to_thread(
-                self._show_status, text, phase=phase, round_number=number, views=views, declined=declined
+                self._show_status,
+                text,
+                phase=phase,
+                round_number=number,
+                round_s=None if offer is None else self._desk.now() - offer.began_s,
+                views=views,
+                declined=declined,
             )
 
     def _report_waiting(self) -> str:
+        self._desk.show_uploads()
         text = waiting_text(self._rounds, self._settings, self._desk)
         self._reporter.status(text, sorted(self._desk.views.values(), key=lambda view: view.name))
         if self._rounds.phase is Phase.WAITING and text != self._last_status:

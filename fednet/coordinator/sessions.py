@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import asdict
+from datetime import datetime, timedelta
 
 from fednet.coordinator.declining import plain_reason
 from fednet.coordinator.desk import Desk, IncomingUpdate
@@ -43,7 +44,7 @@ from fednet.protocol.messages import (
     Welcome,
 )
 from fednet.reporting.reporter import WorkerView
-from fednet.security.identity import PeerIdentity
+from fednet.security.identity import PeerIdentity, identity_of
 from fednet.transport.link import Link
 
 log = logging.getLogger("fednet.coordinator")
@@ -92,6 +93,7 @@ class Session:
         if self.is_expelled:
             return
         view = self._desk.views[self.worker]
+        view.certificate_expires = self.identity.not_after
         self._desk.events.put_nowait(WorkerJoined(self.worker))
         try:
             while not self._said_goodbye:
@@ -116,6 +118,11 @@ class Session:
         if self.is_expelled:
             return "revoked"
         return "left" if self._leaves else "lost its connection"
+
+    def show_sign_of_life(self, now: datetime) -> None:
+        """Renew when the worker was last heard; it may not be ready yet."""
+        if (view := self._desk.views.get(self.worker)) is not None:
+            view.last_seen = now - timedelta(seconds=self.link.silent_s)
 
     def send_model(self) -> None:
         """Offer the round's model."""
@@ -249,6 +256,7 @@ class Session:
     async def _renew(self, asked: RenewalRequested) -> None:
         assert self._shown is not None, "a session has a certificate"
         self._shown = await self._renewals.answer(self.link, self._shown, asked) or self._shown
+        self._desk.views[self.worker].certificate_expires = identity_of(self._shown).not_after
 
     def _start_sending(self, wanted: ModelWanted) -> None:
         offer = self._desk.offer

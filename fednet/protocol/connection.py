@@ -208,6 +208,11 @@ class Connection:
         """Send no more chunks of a transfer, and ignore acknowledgements of it; return whether it was under way."""
         return self._outgoing.pop(transfer, None) is not None
 
+    def taken(self, transfer: int) -> int | None:
+        """Return how many bytes of a transfer of ours the peer has taken; None where none is under way."""
+        outgoing = self._outgoing.get(transfer)
+        return None if outgoing is None else outgoing.acknowledged
+
     def received(self, transfer: int, offset: int) -> None:
         """Tell the peer that everything before `offset` was taken."""
         if transfer in self._incoming:

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from fednet.protocol.messages import RoundClosed
-from fednet.reporting.reporter import Progressing, WorkerView
+from fednet.reporting.reporter import Progressing, Transfer, WorkerView
 
 log = logging.getLogger("fednet.report")
 
@@ -25,6 +25,7 @@ class LogReporter:
     def __init__(self) -> None:
         self._last_status, self._last_status_s = "", 0.0
         self._last_training_s = 0.0
+        self._last_transfer_s = 0.0
 
     def notice(self, text: str) -> None:
         """Log one line."""
@@ -73,6 +74,20 @@ class LogReporter:
                     loss=progress.loss,
                     images_per_s=round(progress.images_per_s, 1),
                     remaining_s=round(progress.remaining_s, 1),
+                ),
+            )
+
+    def transferring(self, round_number: int, transfer: Transfer) -> None:
+        """Log how far a transfer is, once a minute."""
+        if time.monotonic() - self._last_transfer_s > _STATUS_EVERY_S:
+            self._last_transfer_s = time.monotonic()
+            log.info(
+                "transferring",
+                extra=fields(
+                    round=round_number,
+                    what="update" if transfer.is_update else "model",
+                    bytes=transfer.done,
+                    bytes_in_all=transfer.total,
                 ),
             )
 

@@ -79,7 +79,7 @@ def model_card(
     """
     told = _told_by_sites(documents, model.round)
     spent = documents[-1].get("client_privacy")  # by all rounds: the best model was chosen from them
-    claimed = _private_sites(documents) or origin.spent
+    claimed = private_sites(documents) or origin.spent
     documents = [each for each in documents if each["round"] <= model.round]
     last = documents[-1]
     return {
@@ -118,7 +118,7 @@ def model_card(
             "server": {part: counts for part in ("validation", "test") if (counts := class_counts(last.get(part)))},
             "split": None if origin.split is None else _split(origin.split),
         },
-        "contributions": _contributions(documents),
+        "contributions": contributions(documents),
         "evaluation": {
             "test": last.get("test") or {},
             "validation": last.get("validation") or {},
@@ -218,7 +218,7 @@ def _counted(sites: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
     return [{"site": name, "samples": sum(found.values()), "classes": dict(found)} for name, found in sites.items()]
 
 
-def _private_sites(documents: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+def private_sites(documents: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Return what each site said last to have spent of its privacy; 0.0 where any of its updates had none.
 
     Nothing where no site has said so.
@@ -235,8 +235,8 @@ def _private_sites(documents: Sequence[Mapping[str, Any]]) -> dict[str, dict[str
     return spent if any(each["epsilon"] for each in spent.values()) else {}
 
 
-def _contributions(documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return for each site how often it counted, and why it did not when it did not."""
+def contributions(documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return for each site how often it counted in these rounds, and why it did not when it did not."""
     by_site: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
     for document in documents:
         for update in _updates(document):

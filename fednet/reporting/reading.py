@@ -1,4 +1,4 @@
-"""How far the reading of a folder of scans is: a bar where stderr is a terminal, else a line now and then."""
+"""How far the reading or writing of scans is: a bar where stderr is a terminal, else a line now and then."""
 
 from __future__ import annotations
 
@@ -11,31 +11,43 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fednet.reporting.terminal import can_redraw
+
 _LINE_EVERY_S = 5.0
 
 Notice = Callable[[str], None]
 Told = Callable[[int, int], None]
-"""Told (scans read, scans in all)."""
+"""Told (how many are done, how many there are)."""
 
 
 @contextlib.contextmanager
-def reading_shown(folder: str, *, notice: Notice) -> Iterator[Told]:
-    """Yield what is to be told of the reading; nothing is shown before it is, nor of torchrun's further processes."""
+def reading_shown(folder: str, *, notice: Notice, quiet: bool = False) -> Iterator[Told]:
+    """Yield what is to be told of the reading of scans (`progress_shown`)."""
+    with progress_shown(f"reading {folder}", "scans", notice=notice, quiet=quiet) as told:
+        yield told
+
+
+@contextlib.contextmanager
+def progress_shown(doing: str, of: str, *, notice: Notice, quiet: bool = False) -> Iterator[Told]:
+    """Yield what is to be told of a piece of work; nothing is shown before it is, nor of torchrun's further processes.
+
+    `of`: what is counted, in the plural. `quiet`: no bar; the lines go to `notice` in any case.
+    """
     console = Console(stderr=True)
-    if console.is_interactive and os.environ.get("RANK", "0") == "0":
-        with contextlib.closing(_Bar(folder, console)) as bar:
+    if can_redraw(console) and not quiet and os.environ.get("RANK", "0") == "0":
+        with contextlib.closing(_Bar(doing, console)) as bar:
             yield bar.show
     else:
-        yield _Lines(folder, notice).show
+        yield _Lines(doing, of, notice).show
 
 
 class _Bar:
     """A bar that is gone when it is closed."""
 
-    def __init__(self, folder: str, console: Console) -> None:
+    def __init__(self, doing: str, console: Console) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=console, transient=True)
-        self._task = self._progress.add_task(f"reading {escape(folder)}", total=None)
+        self._task = self._progress.add_task(escape(doing), total=None)
 
     def show(self, done: int, total: int) -> None:
         self._progress.start()
@@ -48,11 +60,11 @@ class _Bar:
 class _Lines:
     """A line every few seconds."""
 
-    def __init__(self, folder: str, notice: Notice) -> None:
-        self._folder, self._notice = folder, notice
+    def __init__(self, doing: str, of: str, notice: Notice) -> None:
+        self._doing, self._of, self._notice = doing, of, notice
         self._next_s = 0.0
 
     def show(self, done: int, total: int) -> None:
         if time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + _LINE_EVERY_S
-            self._notice(f"reading {self._folder}: {done} of {total} scans")
+            self._notice(f"{self._doing}: {done} of {total} {self._of}")

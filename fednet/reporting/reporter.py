@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from fednet.config import WorkerName
@@ -22,6 +23,8 @@ class WorkerView:
     samples: int = 0
     device: str = ""
     is_connected: bool = True
+    last_seen: datetime | None = None  # UTC: when anything of it came, a heartbeat too
+    certificate_expires: datetime | None = None  # UTC
 
     def sentence(self) -> str:
         """Return for example `client3 is training, 62 %, about 40 s left`."""
@@ -44,6 +47,33 @@ class Progressing(Protocol):
     def images_per_s(self) -> float: ...
     @property
     def loss(self) -> float | None: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def batches(self) -> int: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """How far the round's model has come to a worker, or its update to the coordinator."""
+
+    is_update: bool
+    done: int  # bytes that the receiver has taken
+    total: int
+
+    @property
+    def fraction(self) -> float:
+        """Return how far it is, 0 to 1."""
+        return self.done / max(1, self.total)
+
+    def sentence(self) -> str:
+        """Return for example `12.3 of 44.7 MB of the update are sent`."""
+        what = "the update are sent" if self.is_update else "the model are here"
+        return f"{self.done / 1e6:.1f} of {self.total / 1e6:.1f} MB of {what}"
 
 
 class RunReporter(Protocol):
@@ -62,6 +92,33 @@ class RunReporter(Protocol):
         """Show nothing more."""
 
 
+class Together:
+    """Tells several reporters of a run."""
+
+    def __init__(self, *reporters: RunReporter) -> None:
+        self._reporters = reporters
+
+    def notice(self, text: str) -> None:
+        """Show one line in each."""
+        for each in self._reporters:
+            each.notice(text)
+
+    def status(self, text: str, views: list[WorkerView]) -> None:
+        """Show in each what the run waits for."""
+        for each in self._reporters:
+            each.status(text, views)
+
+    def round_committed(self, document: dict[str, Any]) -> None:
+        """Show a finished round in each."""
+        for each in self._reporters:
+            each.round_committed(document)
+
+    def close(self) -> None:
+        """Close each."""
+        for each in self._reporters:
+            each.close()
+
+
 class WorkerReporter(Protocol):
     """Shows a worker's part in a run. None of its methods blocks."""
 
@@ -71,8 +128,14 @@ class WorkerReporter(Protocol):
     def training(self, round_number: int, progress: Progressing) -> None:
         """Show how far local training is; called about once a second."""
 
+    def transferring(self, round_number: int, transfer: Transfer) -> None:
+        """Show how far a transfer is; called about once a second while one is under way."""
+
     def round_closed(self, closed: RoundClosed) -> None:
         """Show what became of this worker's update."""
+
+    def close(self) -> None:
+        """Show nothing more."""
 
 
 class NullReporter:
@@ -88,6 +151,9 @@ class NullReporter:
         """Show nothing."""
 
     def training(self, round_number: int, progress: Progressing) -> None:
+        """Show nothing."""
+
+    def transferring(self, round_number: int, transfer: Transfer) -> None:
         """Show nothing."""
 
     def round_closed(self, closed: RoundClosed) -> None:

@@ -29,6 +29,13 @@ def coordinator_context(folder: Path) -> ssl.SSLContext:
     return context
 
 
+def page_context(folder: Path) -> ssl.SSLContext:
+    """Return the context of a web page, with the coordinator's certificate; browsers have none to show."""
+    context = _context(ssl.PROTOCOL_TLS_SERVER)
+    _load_own(context, folder / "coordinator" / "cert.pem", folder / "coordinator" / "key.pem")
+    return context
+
+
 def worker_context(credentials: Credentials) -> ssl.SSLContext:
     """Return the context of a worker that has a certificate; the coordinator's name or address is verified."""
     authority = credentials.authority_path

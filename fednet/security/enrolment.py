@@ -69,6 +69,11 @@ class Credentials:
         """Authorities that it trusted once: records that were signed in their time still verify."""
         return self.folder / "retired.pem"
 
+    @property
+    def vouched_path(self) -> Path:
+        """By which each authority has vouched for the next one: its certificate by the one before (RFC 4210, 4.4)."""
+        return self.folder / "vouched.pem"
+
 
 def credentials_in(folder: Path, name: WorkerName, *, given: GivenFiles | None = None) -> Credentials:
     """Return where the credentials of `name` lie under the certificates' folder, if not in the `given` files."""
@@ -99,6 +104,12 @@ def ended_text(credentials: Credentials, *, now: datetime) -> str:
         return ""
     ends = read_certificate(credentials.certificate_path).not_valid_after_utc
     return f"one that expired at {ends:%Y-%m-%d %H:%M} UTC and cannot renew itself any more" if ends <= now else ""
+
+
+def known_before(credentials: Credentials) -> list[x509.Certificate]:
+    """Return authorities that these credentials trusted once, and what they have vouched for; `CredentialError`."""
+    paths = () if credentials.given else (credentials.retired_path, credentials.vouched_path)
+    return [each for path in paths if path.exists() for each in read_certificates(path)]
 
 
 def trusts(credentials: Credentials, authority_der: bytes) -> bool:

@@ -23,6 +23,9 @@ CREATE TABLE IF NOT EXISTS certificates (
     fingerprint TEXT PRIMARY KEY, name TEXT NOT NULL, issued_s REAL NOT NULL, expires_s REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS issuers (fingerprint TEXT PRIMARY KEY, authority TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS shown_certificates (           -- of the next authority: a worker has connected with it
+    fingerprint TEXT PRIMARY KEY, shown_s REAL NOT NULL
+);
 CREATE TABLE IF NOT EXISTS answers (secret_sha256 TEXT PRIMARY KEY, certificate BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS revoked_certificates (         -- for good
     fingerprint TEXT PRIMARY KEY, name TEXT NOT NULL, reason TEXT NOT NULL, revoked_s REAL NOT NULL

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -73,12 +74,11 @@ class OwnCertificate:
         own, certificate = self._credentials, load_certificate(certificate_der)
         with settled(own):
             trusted = read_certificates(own.authority_path)
-            authorities = vouched(told, trusted)
+            authorities, proofs = vouched(told, trusted)
             self._check(certificate, certificate_der, authorities)
             dropped = [each for each in trusted if each not in authorities]
-            if dropped:
-                known = read_certificates(own.retired_path) if own.retired_path.exists() else []
-                write_bytes(own.retired_path, pem_of([*known, *(each for each in dropped if each not in known)]))
+            _add(own.vouched_path, proofs)
+            _add(own.retired_path, dropped)
             added = [each for each in authorities if each not in trusted]
             if added:
                 write_bytes(own.authority_path, pem_of([*trusted, *added]))  # good for both pairs
@@ -98,6 +98,14 @@ class OwnCertificate:
             raise CredentialError(what, found="another key in it than was asked for last")
         if (named.name, named.role) != (present.name, present.role):
             raise CredentialError(what, found=f"{named.role.value} {named.name} in it", expected=present.name)
+
+
+def _add(path: Path, certificates: Sequence[x509.Certificate]) -> None:
+    """Put certificates into a file beside those that it has."""
+    known = read_certificates(path) if path.exists() else []
+    new = [each for each in certificates if each not in known]
+    if new:
+        write_bytes(path, pem_of([*known, *new]))
 
 
 def check_record(credentials: Credentials, header: bytes, signature: bytes, certificate_der: bytes) -> None:
@@ -128,6 +136,13 @@ class Renewer:
         self._authorities = authorities
         self._ledger = ledger
         self.authorities_sha256 = trust_digest(authorities.trusted)
+
+    def note_shown(self, certificate_der: bytes, *, now: datetime) -> None:
+        """Remember, while an authority is changed over, who has connected with a certificate of the next one."""
+        successor = self._authorities.successor
+        certificate = load_certificate(certificate_der)
+        if successor is not None and is_issued_by(certificate, successor):
+            self._ledger.record_shown(fingerprint_of(certificate), now=now)
 
     def renew(self, shown: bytes, request_der: bytes, *, now: datetime) -> Renewed:
         """Return a certificate for the name and role of the `shown` one, DER; of the request only the key is used.

@@ -67,6 +67,15 @@ class RevocationLedger(Ledger):
                 return self._revoke_one(database, fingerprint, reason, now, has_others=bool(vouched))
             return self._revoke_name(database, subject, reason, now, is_known=subject in vouched)
 
+    def shut_out(self, names: Collection[str], *, reason: str, now: datetime) -> None:
+        """Revoke these names until they are let in again: nobody known here speaks for them any more.
+
+        The ledger does not know the certificates that a site's own authority has signed for them.
+        """
+        with self._transaction() as database:
+            for name in names:
+                _block(database, name, reason, now)
+
     def let_in(self, names: Collection[str]) -> None:
         """Revoke these names no more: a site's own authority has been trusted for them anew."""
         with self._transaction() as database:

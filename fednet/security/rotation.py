@@ -102,30 +102,35 @@ def finish(folder: Path, *, passphrase: bytes | None = None) -> None:
 
 
 def laggards(certificates: Iterable[CertificateRow], successor: x509.Certificate, *, now: datetime) -> list[str]:
-    """Return who has certificates that are still good, and none by the successor. Pure."""
+    """Return who has certificates that are still good, and has shown none by the successor. Pure.
+
+    One that was signed may never have arrived: its worker has it once it has connected with it.
+    """
     good = [row for row in certificates if row.expires > now and not row.revoked]
-    ready = {row.name for row in good if row.authority == fingerprint_of(successor)}
+    ready = {row.name for row in good if row.was_shown and row.authority == fingerprint_of(successor)}
     return sorted({row.name for row in good} - ready)
 
 
-def vouched(told: Sequence[bytes], trusted: Sequence[x509.Certificate]) -> list[x509.Certificate]:
-    """Return the authorities among what a coordinator tells of them, if one that is trusted vouches for each.
+def vouched(
+    told: Sequence[bytes], trusted: Sequence[x509.Certificate]
+) -> tuple[list[x509.Certificate], list[x509.Certificate]]:
+    """Return (the authorities among what a coordinator tells of them, by what those that are trusted vouch for them).
 
     The coordinator's word is not enough: whoever stole its key must not be able to set up an authority. Raises
     `CredentialError`.
     """
     certificates = [load_certificate(each) for each in told]
     authorities = [each for each in certificates if is_issued_by(each, each)]
-    proven = [each for each in certificates if any(is_issued_by(each, one) for one in trusted) and _may_sign(each)]
+    proven = [each for each in certificates if any(is_issued_by(each, one) for one in trusted) and may_sign(each)]
     for each in authorities:
         is_proven = any((one.subject, one.public_key()) == (each.subject, each.public_key()) for one in proven)
-        if each not in trusted and not (is_proven and _may_sign(each)):
+        if each not in trusted and not (is_proven and may_sign(each)):
             raise CredentialError(
                 "renewed certificate",
                 found=f"an authority with it that none known here has signed ({fingerprint_of(each)[:16]}...)",
                 todo="ask the coordinating centre; a new --token makes a new beginning",
             )
-    return authorities
+    return authorities, [each for each in proven if each not in authorities]
 
 
 def trust_digest(authorities: Iterable[x509.Certificate]) -> str:
@@ -133,7 +138,8 @@ def trust_digest(authorities: Iterable[x509.Certificate]) -> str:
     return hashlib.sha256("".join(sorted(fingerprint_of(each) for each in authorities)).encode()).hexdigest()
 
 
-def _may_sign(certificate: x509.Certificate) -> bool:
+def may_sign(certificate: x509.Certificate) -> bool:
+    """Whether this is an authority's certificate."""
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):

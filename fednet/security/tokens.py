@@ -98,6 +98,7 @@ class CertificateRow:
     issued: datetime
     expires: datetime
     authority: str = ""  # the fingerprint of the one that renewed it; empty: the first one of its worker
+    was_shown: bool = False  # whether a worker has connected with it while an authority was changed over to that one
     revoked: str = ""  # why, if it is
 
 
@@ -175,6 +176,11 @@ class TokenLedger(Ledger):
             database.execute("INSERT INTO issuers VALUES (?, ?)", (identity.fingerprint, authority))
             refuse_revoked(database, identity.name, shown=shown)
 
+    def record_shown(self, fingerprint: str, *, now: datetime) -> None:
+        """Remember that a worker has connected with this certificate, so it has it."""
+        with self._transaction() as database:
+            database.execute("INSERT OR IGNORE INTO shown_certificates VALUES (?, ?)", (fingerprint, now.timestamp()))
+
     def record(self, identity: PeerIdentity, certificate_der: bytes, *, redeemed: bytes | None, now: datetime) -> None:
         """Remember an issued certificate, and as the answer to the token whose secret `redeemed` is, if to any.
 
@@ -210,12 +216,13 @@ class TokenLedger(Ledger):
         with self._transaction() as database:
             rows = database.execute(
                 "SELECT certificates.name, fingerprint, issued_s, expires_s, COALESCE(authority, ''), "
-                "COALESCE(reason, '') FROM certificates LEFT JOIN issuers USING (fingerprint) "
+                "shown_s IS NOT NULL, COALESCE(reason, '') FROM certificates LEFT JOIN issuers USING (fingerprint) "
+                "LEFT JOIN shown_certificates USING (fingerprint) "
                 "LEFT JOIN revoked_certificates USING (fingerprint) ORDER BY issued_s DESC"
             )
             return [
-                CertificateRow(name, fingerprint, time_of(issued), time_of(expires), authority, reason)
-                for name, fingerprint, issued, expires, authority, reason in rows.fetchall()
+                CertificateRow(name, fingerprint, time_of(issued), time_of(expires), authority, bool(shown), reason)
+                for name, fingerprint, issued, expires, authority, shown, reason in rows.fetchall()
             ]
 
 

@@ -6,14 +6,16 @@ import contextlib
 import enum
 import json
 import sqlite3
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from fednet.audit.record import digest_of_header
 from fednet.config import RunSettings, run_settings_from
 from fednet.errors import BadInput, FednetError, StorageError
-from fednet.ranking import is_complete
+from fednet.ranking import Document, is_complete
 from fednet.storage.store import DECLINED, NOISE_CHARGED, REVOKED, is_held, reading, settings_in
 
 
@@ -48,38 +50,101 @@ class RunHistory:
         raise BadInput(f"--round {number} of {self.folder}", found=f"{last} committed rounds", expected=f"1 to {last}")
 
 
-def read_history(folder: Path) -> RunHistory:
-    """Return what a run folder holds, changing nothing; raises `BadInput` where no run was begun in it."""
-    path = folder / "run.sqlite"
-    if not path.is_file():
-        raise BadInput(f"run {folder}", found="no run.sqlite there", todo="`cli.py runs list` shows what there is")
-    try:
-        with reading(folder) as database:
-            begun = database.execute("SELECT id, created_s, settings, software FROM run").fetchone()
-            if begun is None:
-                raise BadInput(f"run {folder}", found="a run that was never begun")
-            rounds = database.execute("SELECT document FROM rounds ORDER BY round").fetchall()
-            ending, declined = _ending(database), _declined(database)
-    except sqlite3.Error as exc:
-        raise StorageError(f"{path}: {exc}") from exc
+def read_history(folder: Path, *, known: Sequence[Document] = ()) -> RunHistory:
+    """Return what a run folder holds, changing nothing; raises `BadInput` where no run was begun in it.
+
+    `known`: its first rounds, read before, as far as `fednet.ranking` asks of them; they are not read again, and the
+    history has those after them.
+    """
+    with _opened(folder) as database:
+        begun = database.execute("SELECT id, created_s, settings, software FROM run").fetchone()
+        if begun is None:
+            raise BadInput(f"run {folder}", found="a run that was never begun")
+        documents = list(_rounds(database, after=known[-1]["round"] if known else 0))
+        ending, declined = _ending(database), _declined(database)
     run, created_s, settings, software = begun
     found = run_settings_from(json.loads(settings))
-    documents = [json.loads(document) for (document,) in rounds]
     return RunHistory(
         folder=folder,
         run=run,
         begun=datetime.fromtimestamp(created_s, UTC),
         software=software,
         settings=found,
-        standing=_standing(folder, documents, found, ending),
+        standing=_standing(folder, [*known, *documents], found, ending),
         rounds=tuple(documents),
         ending=ending,
         declined=declined,
     )
 
 
+def rounds_after(folder: Path, number: int) -> Iterator[dict[str, Any]]:
+    """Yield the rounds that were committed after this one, each as history.json has it, one at a time in memory."""
+    with _opened(folder) as database:
+        yield from _rounds(database, after=number)
+
+
+def commit_times(folder: Path) -> dict[int, float]:
+    """Return when each round was committed, in seconds since 1970 (UTC)."""
+    with _opened(folder) as database:
+        return dict(database.execute("SELECT round, committed_s FROM rounds").fetchall())
+
+
+def read_round(folder: Path, number: int) -> dict[str, Any]:
+    """Return one round as history.json has it; raises `BadInput` where it was not committed."""
+    with _opened(folder) as database:
+        row = database.execute("SELECT document FROM rounds WHERE round = ?", (number,)).fetchone()
+        last = database.execute("SELECT COALESCE(MAX(round), 0) FROM rounds").fetchone()[0]
+    if row is None:
+        raise BadInput(f"round {number} of {folder}", found=f"{last} committed rounds", expected=f"1 to {last}")
+    found: dict[str, Any] = json.loads(row[0])
+    return found
+
+
+def read_events(folder: Path, *, most: int) -> list[dict[str, str]]:
+    """Return what happened in a run beside its rounds, newest first: `at` (ISO, UTC), `what`, `detail`."""
+    with _opened(folder) as database:
+        if not _has_records(database):
+            return []
+        rows = database.execute("SELECT at_s, what, detail FROM events ORDER BY rowid DESC LIMIT ?", (most,)).fetchall()
+    return [
+        {"at": datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds"), "what": what, "detail": detail}
+        for at_s, what, detail in rows
+    ]
+
+
+def read_audit_head(folder: Path) -> dict[str, Any] | None:
+    """Return the last record of a run's chain, `round` and `head` (its digest); None where it has no chain."""
+    with _opened(folder) as database:
+        if not _has_records(database):
+            return None
+        row = database.execute("SELECT round, header FROM audit ORDER BY round DESC LIMIT 1").fetchone()
+    return None if row is None else {"round": row[0], "head": digest_of_header(row[1])}
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[sqlite3.Connection]:
+    path = folder / "run.sqlite"
+    if not path.is_file():
+        raise BadInput(f"run {folder}", found="no run.sqlite there", todo="`cli.py runs list` shows what there is")
+    try:
+        with reading(folder) as database:
+            yield database
+    except sqlite3.Error as exc:
+        raise StorageError(f"{path}: {exc}") from exc
+
+
+def _rounds(database: sqlite3.Connection, *, after: int) -> Iterator[dict[str, Any]]:
+    for (document,) in database.execute("SELECT document FROM rounds WHERE round > ? ORDER BY round", (after,)):
+        yield json.loads(document)
+
+
+def _has_records(database: sqlite3.Connection) -> bool:
+    """Whether the database is of a version that keeps a chain, and events."""
+    return int(database.execute("PRAGMA user_version").fetchone()[0]) >= 2
+
+
 def _ending(database: sqlite3.Connection) -> str:
-    if database.execute("PRAGMA user_version").fetchone()[0] < 2:
+    if not _has_records(database):
         return "how it ended was not recorded"
     query = "SELECT what, detail FROM events WHERE what NOT IN (?, ?, ?) ORDER BY rowid DESC LIMIT 1"
     row = database.execute(query, (DECLINED, NOISE_CHARGED, REVOKED)).fetchone()
@@ -88,7 +153,7 @@ def _ending(database: sqlite3.Connection) -> str:
 
 
 def _declined(database: sqlite3.Connection) -> tuple[str, ...]:
-    if database.execute("PRAGMA user_version").fetchone()[0] < 2:
+    if not _has_records(database):
         return ()
     rows = database.execute(
         "SELECT DISTINCT detail FROM events WHERE what = ? AND NOT EXISTS (SELECT 1 FROM workers "
@@ -114,7 +179,7 @@ def runs_under(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob("*/run.sqlite"))
 
 
-def _standing(folder: Path, rounds: list[dict[str, Any]], settings: RunSettings, ending: str) -> Standing:
+def _standing(folder: Path, rounds: Sequence[Document], settings: RunSettings, ending: str) -> Standing:
     if is_held(folder):
         return Standing.RUNNING
     # noise of a round that was never committed is spent too, and no committed round tells of it

@@ -149,6 +149,15 @@ class Link(asyncio.BufferedProtocol):
         """Send no more chunks of this transfer; return whether it was under way."""
         return self._connection.stop_transfer(transfer)
 
+    @property
+    def silent_s(self) -> float:
+        """Return for how long nothing has come, heartbeats included."""
+        return self._loop.time() - self._last_received
+
+    def taken(self, transfer: int) -> int | None:
+        """Return how many bytes of a transfer of ours the peer has taken; None where none is under way."""
+        return self._connection.taken(transfer)
+
     def expect(
         self,
         transfer: int,

@@ -20,7 +20,8 @@ TEMPLATE = """\
 # `python cli.py worker consent` says in plain words what this file means.
 
 [coordinator]
-# Only a coordinator whose certificate was issued by this authority: SHA-256, one or a list (any that TLS accepts).
+# Only a coordinator whose certificate was issued by this authority, or by one that it has signed to follow it
+# (`certs rotate`): SHA-256, one or a list (any that TLS accepts).
 # `python cli.py certs show certs/workers/client1/ca.pem` prints it; compare it over the telephone.
 # authority = "0000000000000000000000000000000000000000000000000000000000000000"
 # Only a coordinator with this very certificate; it changes whenever the coordinator renews it (any).
@@ -83,7 +84,10 @@ def sentences_of(agreement: Agreement) -> list[str]:
 def _about_coordinator(agreement: Agreement) -> list[str]:
     found = []
     if agreement.authorities:
-        found.append(f"Only a coordinator of the authority with SHA-256 {_either(sorted(agreement.authorities))}.")
+        named = _either(sorted(agreement.authorities))
+        found.append(
+            f"Only a coordinator of the authority with SHA-256 {named}, or of one that it has signed to follow."
+        )
     if agreement.coordinators:
         found.append(f"Only a coordinator whose certificate has SHA-256 {_either(sorted(agreement.coordinators))}.")
     return found or ["Any coordinator of the authority that this worker enrolled with."]

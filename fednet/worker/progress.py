@@ -24,6 +24,9 @@ class TrainingProgress:
     loss: float | None  # mean since the last report; None: it stays untold, under differential privacy
     images_per_s: float
     remaining_s: float
+    epochs: int = 0  # planned; 0: steps are planned, not epochs
+    batch: int = 0  # of all epochs, from 1
+    batches: int = 0  # planned; 0: not told
 
 
 class Meter:
@@ -35,9 +38,12 @@ class Meter:
         device: torch.device,
         on_progress: Callable[[TrainingProgress], None],
         *,
+        epochs: int = 0,
         tells_loss: bool = True,
     ) -> None:
+        """`total`: batches of all epochs; `epochs`: how many, 0 where none are counted."""
         self.batches = 0
+        self._epochs = epochs
         self._tells_loss = tells_loss
         self._total = total
         self._on_progress = on_progress
@@ -84,5 +90,8 @@ class Meter:
                 recent if self._tells_loss else None,
                 self._images / elapsed,
                 elapsed * (1 - done) / done,
+                epochs=self._epochs,
+                batch=self.batches,
+                batches=self._total,
             )
         )

@@ -34,12 +34,14 @@ class Renewing:
         self._own = own
         self._notice = notice
         self._look_every_s = look_every_s
+        self._told = ""
 
     async def run(self, told: str) -> None:
         """Look now, then regularly, until cancelled. `told`: what the coordinator said of its authorities, or ""."""
+        self._told = told
         while True:
             try:
-                request = await asyncio.to_thread(self._own.request_due, told)
+                request = await asyncio.to_thread(self._own.request_due, self._told)
                 if request is not None:
                     self._link.send(RenewalRequested(request=request))
             except SyncFailed:
@@ -47,7 +49,6 @@ class Renewing:
             except FednetError as exc:
                 self._notice(f"Warning: the certificate cannot be renewed: {exc}")
             await asyncio.sleep(self._look_every_s)
-            told = ""  # said once for a connection: an answer that changes nothing must not be asked for each hour
 
     async def take(self, answer: Renewed | RenewalRefused) -> None:
         """Store what came, or say why nothing did. Raises `SyncFailed` alone."""
@@ -61,4 +62,5 @@ class Renewing:
         except FednetError as exc:
             self._notice(f"Warning: the renewed certificate is not used: {exc}")
         else:
+            self._told = ""  # heeded: an answer that changes nothing must not be asked for each hour
             self._notice(f"certificate renewed, good until {ends:%Y-%m-%d}; the next connection shows it")

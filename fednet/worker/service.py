@@ -28,7 +28,7 @@ from fednet.protocol.messages import (
     RoundStarted,
     Welcome,
 )
-from fednet.reporting.reporter import WorkerReporter
+from fednet.reporting.reporter import Transfer, WorkerReporter
 from fednet.tensors import bytes_of
 from fednet.transport.intake import Intake
 from fednet.transport.link import Link
@@ -58,6 +58,7 @@ from fednet.worker.session import (
     SessionEnded,
     ShowNotice,
     ShowRound,
+    Stage,
     StopReceiving,
     Train,
     WorkerSession,
@@ -70,6 +71,7 @@ WELCOME_TIMEOUT_S = 60.0
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 30.0
 LOOK_AGAIN_S = 30.0  # how often it is looked whether a round that was declined for the hour may begin after all
+SHOW_EVERY_S = 1.0  # a transfer that is under way
 _SOON_RETRY_S = 3.0  # while it has not been away for long: a restart takes seconds
 _COMES_BACK = ("parked", "failed", "too-slow")
 """Goodbyes of a coordinator that stopped, or that lost patience with the link: worth trying again."""
@@ -99,10 +101,12 @@ class Worker:
         is_started_again: bool = False,
         look_around: LookAround = circumstances_of,
         own_certificate: OwnCertificate | None = None,
+        advice: Callable[[str], str] = lambda told: "",
     ) -> None:
         """`is_started_again`: something starts this worker again where one of its processes ends (`torchrun`).
 
-        `own_certificate`: the one that is kept from ending; None: somebody else sees to it.
+        `own_certificate`: the one that is kept from ending; None: somebody else sees to it. `advice`: given the digest
+        of the authorities that the coordinator trusts, what people must see to, or ""; runs in a thread.
         """
         self.is_started_again = is_started_again
         self._connect = connect
@@ -111,6 +115,7 @@ class Worker:
         self._consent = consent
         self._look_around = look_around
         self._own_certificate = own_certificate
+        self._advice, self._advised = advice, ""
         self._reporter = reporter
         self._retry_for_s = retry_for_s
         self._explain_tls = explain_tls
@@ -122,7 +127,7 @@ class Worker:
         self._link: Link | None = None
         self._intake: Intake | None = None
         self._receiving: asyncio.Task[None] | None = None
-        self._receives = 0  # which transfer
+        self._receives = self._sends = 0  # which transfer
         self._training: asyncio.Task[None] | None = None
         self._events: asyncio.Queue[Event | Exception] = asyncio.Queue()
 
@@ -205,6 +210,7 @@ class Worker:
         assert isinstance(welcome, Welcome)
         self._was_welcomed = True
         link.start_heartbeats(welcome.heartbeat_s)
+        await self._advise(welcome.authorities_sha256)
         workshop, session = await self._prepare(welcome)
         assert self._log is not None
         link.send(
@@ -216,7 +222,11 @@ class Worker:
             )
         )
         renewing = Renewing(link, self._own_certificate, self._reporter.notice) if self._own_certificate else None
-        beside = [asyncio.create_task(self._read(link, renewing)), asyncio.create_task(self._keep_looking())]
+        beside = [
+            asyncio.create_task(self._read(link, renewing)),
+            asyncio.create_task(self._keep_looking()),
+            asyncio.create_task(self._keep_showing(link, session)),
+        ]
         if renewing is not None:
             beside.append(asyncio.create_task(self._keep_certificate(renewing, welcome.authorities_sha256)))
         try:
@@ -225,6 +235,11 @@ class Worker:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
+
+    async def _advise(self, told: str) -> None:
+        before, self._advised = self._advised, await asyncio.to_thread(self._advice, told)
+        if self._advised not in ("", before):
+            self._reporter.notice(self._advised)
 
     async def _prepare(self, welcome: Welcome) -> tuple[Workshop, WorkerSession]:
         if self._workshop is not None and self._session is not None and welcome.run == self._run:
@@ -259,6 +274,21 @@ class Worker:
         while True:
             await asyncio.sleep(LOOK_AGAIN_S)
             self._events.put_nowait(LookedAgain())
+
+    async def _keep_showing(self, link: Link, session: WorkerSession) -> None:
+        while True:
+            await asyncio.sleep(SHOW_EVERY_S)
+            transfer, number = self._transfer_under_way(link, session), session.round_number
+            if transfer is not None and number is not None:
+                self._reporter.transferring(number, transfer)
+
+    def _transfer_under_way(self, link: Link, session: WorkerSession) -> Transfer | None:
+        if session.stage is Stage.RECEIVING and self._intake is not None:
+            return Transfer(is_update=False, done=self._intake.offset, total=self._intake.nbytes)
+        taken = link.taken(self._sends) if session.stage is Stage.DELIVERING else None
+        if taken is None or self._workshop is None:
+            return None
+        return Transfer(is_update=True, done=taken, total=self._workshop.update.numel())
 
     async def _keep_certificate(self, renewing: Renewing, told: str) -> None:
         try:
@@ -314,6 +344,7 @@ class Worker:
                 self._training = asyncio.create_task(self._train(started, training, workshop))
             case SendUpdate(transfer, offset, window):
                 link.start_transfer(transfer, bytes_of(workshop.update), offset=offset, window=window)
+                self._sends = transfer
             case KeepAcknowledged(number, sha256):
                 await asyncio.to_thread(record_log.keep_acknowledged, number, sha256)
                 reached_state("worker.acknowledged")

@@ -103,7 +103,7 @@ def _train(
     model.train()
     model.to(memory_format=torch.channels_last)
     planned = math.ceil(settings.local_epochs * data.batch_count(settings.batch_size))
-    meter = Meter(planned, compute.device, on_progress)
+    meter = Meter(planned, compute.device, on_progress, epochs=math.ceil(settings.local_epochs))
     mean_loss, stopped = 0.0, False
     with partly_frozen(model, settings.freeze_until):
         optimiser = new_optimiser(model, settings, compute.device)

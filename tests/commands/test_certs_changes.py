@@ -5,13 +5,14 @@ import pytest
 from data.classes import CLASSES
 from fednet.config import WorkerName
 from fednet.security.authority import hosts_of, read_certificate
+from fednet.security.revocation import RevocationLedger
 from fednet.security.rotation import authorities_in
 from fednet.security.signing import fingerprint_of
 from fednet.security.trusted import trusted_in
 from tests.commands.running import run
 from tests.security.certs import DAY, NOW, authority_in, enrolled
 from tests.security.site_authority import issue, make_authority, needs_openssl
-from tests.security.test_rotation import renew
+from tests.security.test_rotation import renew, show
 
 
 def test_the_coordinators_certificate_is_renewed_for_the_hosts_it_has_and_further_ones(
@@ -23,6 +24,7 @@ def test_the_coordinators_certificate_is_renewed_for_the_hosts_it_has_and_furthe
     ran = run(capsys, "certs", "renew", "coordinator", "--certs", tmp_path, "--public-host", "10.0.0.5")
     assert ran.code == 0 and "is good until" in ran.out
     assert read_certificate(path) != before
+    assert f'needs "{fingerprint_of(read_certificate(path))}" now' in ran.out
     assert {"centre.example", "10.0.0.5", "localhost"} <= set(hosts_of(read_certificate(path)))
 
 
@@ -48,14 +50,16 @@ def test_a_change_over_is_begun_watched_and_finished(tmp_path: Path, capsys: pyt
     workers = [enrolled(tmp_path, name, authority) for name in ("client1", "client2")]
     assert "No change-over" in run(capsys, "certs", "rotate", "--certs", tmp_path).out
     ran = run(capsys, "certs", "rotate", "--begin", "--certs", tmp_path)
-    assert ran.code == 0 and "client1, client2 must renew first" in ran.out
+    assert ran.code == 0 and "client1, client2 must have connected with a renewed certificate first" in ran.out
     renew(tmp_path, workers[0])
+    show(tmp_path, workers[0])
+    renew(tmp_path, workers[1])
     ran = run(capsys, "certs", "rotate", "--finish", "--certs", tmp_path)
     assert ran.code == 2
-    assert "found client2 with certificates of the present authority only" in ran.err
+    assert "found client2 not seen yet with a certificate of the next authority" in ran.err
     assert authorities_in(tmp_path).current == authority.certificate
-    renew(tmp_path, workers[1])
-    assert "every worker has renewed" in run(capsys, "certs", "rotate", "--certs", tmp_path).out
+    show(tmp_path, workers[1])
+    assert "every worker has shown its renewed certificate" in run(capsys, "certs", "rotate", "--certs", tmp_path).out
     ran = run(capsys, "certs", "rotate", "--finish", "--certs", tmp_path)
     assert ran.code == 0 and "retired" in ran.out
     assert authorities_in(tmp_path).retired == (authority.certificate,)
@@ -70,6 +74,24 @@ def test_workers_that_have_not_renewed_are_left_behind_by_force(
     run(capsys, "certs", "rotate", "--begin", "--certs", tmp_path)
     assert run(capsys, "certs", "rotate", "--finish", "--certs", tmp_path).code == 2
     assert run(capsys, "certs", "rotate", "--finish", "--force", "--certs", tmp_path).code == 0
+
+
+@needs_openssl
+def test_a_site_that_cannot_follow_a_change_over_by_itself_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certs = tmp_path / "certs"
+    authority_in(certs)
+    pem = make_authority(tmp_path / "mary")
+    run(capsys, "certs", "trust", pem, "--name", "client7", "--certs", certs)
+    begun = run(capsys, "certs", "rotate", "--begin", "--certs", certs)
+    for ran in (begun, run(capsys, "certs", "rotate", "--certs", certs)):
+        (line,) = [each for each in ran.out.splitlines() if each.startswith("by hand")]
+        assert "once those by hand have it" in ran.out
+        assert "client7" in line and str(certs / "authority" / "next" / "ca.pem") in line and "--ca" in line
+    ran = run(capsys, "certs", "rotate", "--finish", "--certs", certs)
+    assert (ran.code, "client7, to be told by hand" in ran.err) == (2, True)
+    assert run(capsys, "certs", "rotate", "--finish", "--force", "--certs", certs).code == 0
 
 
 def test_an_encrypted_authoritys_successor_is_encrypted_too(
@@ -95,9 +117,14 @@ def test_a_sites_authority_is_trusted_listed_and_forgotten(tmp_path: Path, capsy
     assert (refused.code, "a site's own authority speaks for" in refused.err) == (2, True)
     ran = run(capsys, "certs", "trust", "--remove", "--name", "client1", "--certs", tmp_path / "certs")
     assert ran.code == 0 and "for client1" in ran.out
+    revoked = RevocationLedger(tmp_path / "certs").current()
+    assert revoked.reason("client1", "") == "the authority that spoke for it is trusted no more"
+    assert revoked.reason("client2", "") is None
     assert [each.names for each in trusted_in(tmp_path / "certs")] == [(WorkerName("client2"),)]
     assert run(capsys, "certs", "trust", pem, "--remove", "--certs", tmp_path / "certs").code == 0
     assert trusted_in(tmp_path / "certs") == []
+    run(capsys, "certs", "trust", pem, "--name", "client1", "--certs", tmp_path / "certs")
+    assert list(RevocationLedger(tmp_path / "certs").current().names) == ["client2"], "client1 is let in again"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from fednet.commands.worker import Door
+from fednet.commands.door import Door
 from fednet.config import WorkerName
 from fednet.errors import CredentialError
 from fednet.security.authority import open_or_create_authority

@@ -116,21 +116,24 @@ def test_train_local_keeps_a_ledger_beside_its_model_and_ends_with_it(
             save,
             "--json",
         ),
-        *("--model", "resnet18-gn", "--image-size", "32", "--rounds", "1", "--batch-size", "16", "--device", "cpu"),
-        *("--dp-epsilon", "8"),
+        *("--model", "resnet18-gn", "--image-size", "32", "--rounds", "2", "--batch-size", "16", "--device", "cpu"),
+        *("--dp-epsilon", "8", "--lr", "1e-9"),  # so that no later round is better than the first
     ]
     found = run(capsys, *command)
     assert found.code == 0, found.err
     assert json.loads(found.out)["rounds"][0]["train_loss"] is None
     spent = spent_in(ledger_path(save))
-    assert 7.98 < spent.epsilon <= 8.0 and spent.rounds == 1
+    assert 7.98 < spent.epsilon <= 8.0 and spent.rounds == 2
+    assert checkpoint.load(save).facts.round == 1
     card = json.loads((tmp_path / "best.card.json").read_text())["privacy"]
     assert card["sites"] == {"client1_data": {"epsilon": spent.epsilon, "delta": 1e-5}}
-    assert "client1_data epsilon 8 at delta 1e-05" in card["spent"]
+    assert f"client1_data epsilon {spent.epsilon:.3g} at delta 1e-05" in card["spent"]
     again = run(capsys, *command)
     assert again.code == 2
     assert "privacy budget used up" in again.err
-    ledger_path(save).unlink()
-    gone = run(capsys, *command)
-    assert gone.code == 2
-    assert "best.privacy.jsonl; found nothing of what was charged for" in gone.err
+    lines = ledger_path(save).read_bytes().splitlines(keepends=True)
+    for kept in (lines[:-1], []):  # without the second round's charge, which came after the model that was kept
+        ledger_path(save).write_bytes(b"".join(kept))
+        cut = run(capsys, *command)
+        assert cut.code == 2
+        assert "best.privacy.jsonl; found nothing of what was charged for" in cut.err

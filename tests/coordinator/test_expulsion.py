@@ -13,10 +13,12 @@ import torch
 
 from fednet.config import WorkerName
 from fednet.coordinator import expulsion
+from fednet.coordinator.desk import IncomingUpdate
 from fednet.errors import Refused, RunParked, StorageError
 from fednet.protocol.messages import Goodbye, Hello, Probe, Probed, Ready, Welcome
 from fednet.protocol.states import State
 from fednet.security.authority import read_certificate
+from fednet.security.identity import identity_of
 from fednet.security.revocation import RevocationLedger
 from fednet.security.signing import fingerprint_of
 from fednet.storage.history import read_history
@@ -38,6 +40,11 @@ def looks_and_returns_are_quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def revoke(federation: Federation, subject: str = BAD, reason: str = "laptop stolen") -> None:
     RevocationLedger(federation.certs).revoke(subject, reason=reason, now=NOW)
+
+
+def distrust(federation: Federation) -> None:
+    """As `certs trust --remove` does: of a site's own authority the ledger knows no certificates."""
+    RevocationLedger(federation.certs).shut_out([BAD], reason="laptop stolen", now=NOW)
 
 
 def waiting_for(event: asyncio.Event) -> Callable[[Workshop], Workshop]:
@@ -81,13 +88,16 @@ async def outcome(federation: Federation, *numbers: int, workers: list[Worker]) 
     return await asyncio.gather(*others, return_exceptions=True)
 
 
-async def test_a_worker_that_is_revoked_while_others_train_takes_part_no_more(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ends", [revoke, distrust])
+async def test_a_worker_that_is_revoked_while_others_train_takes_part_no_more(
+    tmp_path: Path, ends: Callable[[Federation], None]
+) -> None:
     federation = Federation(tmp_path, run_settings=settings(rounds=2))
     waits = asyncio.Event()
 
     async def revoke_in_the_middle() -> None:
         await until(lambda: BAD in federation.coordinator._rounds.delivered)
-        await asyncio.to_thread(revoke, federation)
+        await asyncio.to_thread(ends, federation)
         await until(lambda: BAD not in federation.coordinator._rounds.delivered)
         assert BAD not in federation.coordinator._desk.delivered
         assert federation.store.stored_in(1) == set(), "its row is gone, and the others have not delivered"
@@ -143,6 +153,82 @@ async def test_a_model_that_a_revoked_update_is_in_already_is_made_again(tmp_pat
     alone = Federation(tmp_path / "alone", run_settings=settings(rounds=1, workers=2))
     await alone.run(*(alone.worker(number) for number in (1, 2)))
     assert federation.model() == alone.model(), "as if it had never been there"
+
+
+def another_certificate(federation: Federation) -> str:
+    """Let the worker enrol twice, and use the first certificate; return that one's fingerprint."""
+    first = federation.certificate(BAD)
+    (federation.certs / "workers" / BAD / "cert.pem").unlink()
+    federation.certificate(BAD)
+    others = federation.certificate
+    federation.certificate = lambda name: first if name == BAD else others(name)  # type: ignore[method-assign]
+    return identity_of(first).fingerprint
+
+
+async def test_an_update_whose_certificate_is_revoked_while_it_is_written_does_not_count(tmp_path: Path) -> None:
+    """Its sender has hung up, and has another certificate that is good: no session and no name tell of it."""
+    federation = Federation(tmp_path, run_settings=settings(rounds=1))
+    kept, desk = another_certificate(federation), federation.coordinator._desk
+    is_written, others_wait, on_disk = asyncio.Event(), asyncio.Event(), desk._on_disk
+
+    async def slowly(incoming: IncomingUpdate) -> Path:
+        path = await on_disk(incoming)
+        if incoming.fingerprint == kept:
+            await is_written.wait()
+        return path
+
+    desk._on_disk = slowly  # type: ignore[method-assign]
+    bad = asyncio.create_task(federation.worker(3).run())
+
+    async def revoke_in_the_middle() -> None:
+        await until(lambda: BAD in desk._incoming and desk._incoming[WorkerName(BAD)].durable is not None)
+        bad.cancel()
+        await until(lambda: BAD not in federation.coordinator.reception.sessions)
+        await asyncio.to_thread(revoke, federation, kept)
+        await until(lambda: kept in federation.coordinator.reception.revocations.certificates)
+        is_written.set()
+        others_wait.set()
+
+    revoking = asyncio.create_task(revoke_in_the_middle())
+    await federation.run(*(federation.worker(number, workshop=waiting_for(others_wait)) for number in (1, 2)))
+    await revoking
+    (document,) = documents(federation)
+    assert [each["worker"] for each in document["updates"]] == ["client1", "client2"]
+    assert document["revoked"] == {BAD: "laptop stolen"}
+    assert [text for text in federation.notes.notices if "revoked" in text] == [
+        "client3's certificate is revoked: laptop stolen; nothing of it counts from here on"
+    ]
+
+
+async def test_an_update_that_a_coordinator_takes_over_and_that_is_revoked_before_its_round_begins_does_not_count(
+    tmp_path: Path,
+) -> None:
+    federation = Federation(tmp_path, run_settings=settings(rounds=1))
+    kept, waits = another_certificate(federation), asyncio.Event()
+
+    async def stop_in_the_middle() -> None:
+        await until(lambda: BAD in federation.coordinator._rounds.delivered)
+        federation.coordinator.stop("a test")
+        waits.set()
+
+    stopping = asyncio.create_task(stop_in_the_middle())
+    with pytest.raises(RunParked):
+        held = [federation.worker(number, workshop=waiting_for(waits)) for number in (1, 2)]
+        await federation.run(*held, federation.worker(3))
+    await stopping
+    again = Federation(tmp_path, run_settings=settings(rounds=1))
+    coordinator, start = again.coordinator, again.coordinator._start_round
+
+    async def slowly(number: int) -> None:
+        await asyncio.to_thread(revoke, again, kept)
+        await until(lambda: kept in coordinator.reception.revocations.certificates)
+        await start(number)
+
+    coordinator._start_round = slowly  # type: ignore[method-assign]
+    await again.run(*(again.worker(number) for number in (1, 2)))
+    (document,) = documents(again)
+    assert [each["worker"] for each in document["updates"]] == ["client1", "client2"]
+    assert document["revoked"] == {BAD: "laptop stolen"}
 
 
 async def test_below_quorum_without_the_revoked_update_the_run_parks(tmp_path: Path) -> None:

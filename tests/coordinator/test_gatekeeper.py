@@ -10,18 +10,26 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fednet.commands.worker import Door
+from fednet.commands.door import Door
 from fednet.config import WorkerName
 from fednet.coordinator.gatekeeper import Gatekeeper, open_gate
 from fednet.errors import ConnectionLost, CredentialError, Refused
 from fednet.protocol.messages import Probe, Probed
 from fednet.protocol.states import State
 from fednet.security import rotation
-from fednet.security.authority import hosts_of, is_issued_by, open_authority, read_certificate, read_certificates
+from fednet.security.authority import (
+    hosts_of,
+    is_issued_by,
+    open_authority,
+    pem_of,
+    read_certificate,
+    read_certificates,
+)
 from fednet.security.enrolment import Enroller
 from fednet.security.loopback import LoopbackGrant, find_loopback_token
+from fednet.security.pinning import Pins
 from fednet.security.rotation import authorities_in
-from fednet.security.signing import RecordSigner, SignatureCheck
+from fednet.security.signing import RecordSigner, SignatureCheck, fingerprint_of
 from fednet.security.tokens import TokenLedger
 from fednet.security.trusted import remove, trust
 from fednet.transport.tcp import Listener
@@ -91,6 +99,12 @@ async def house(folder: Path, *, hosts: Sequence[str] = ()) -> AsyncIterator[Hou
 
 def cert_of(door: Door) -> bytes:
     return read_certificate(door.credentials.certificate_path).public_bytes(Encoding.DER)
+
+
+def behind(certs: Path) -> list[str]:
+    successor = authorities_in(certs).successor
+    assert successor is not None
+    return rotation.laggards(TokenLedger(certs).certificates(), successor, now=NOW)
 
 
 def joined(folder: Path, name: str = "client1", *, ago: timedelta = timedelta()) -> None:
@@ -182,6 +196,9 @@ async def test_a_change_over_while_the_coordinator_runs(tmp_path: Path) -> None:
         assert during.successor is not None
         assert is_issued_by(read_certificate(door.credentials.certificate_path), during.successor)
         assert own.request_due(told) is None
+        assert behind(here.certs) == ["client1"], "signed, and nobody knows whether it arrived"
+        assert await here.is_let_in(door)
+        assert behind(here.certs) == []
 
         await asyncio.to_thread(rotation.finish, here.certs)
         await here.look()
@@ -197,6 +214,29 @@ async def test_a_change_over_while_the_coordinator_runs(tmp_path: Path) -> None:
         SignatureCheck(during.successor)(b"{}", signer.sign(b"{}"), signer.certificate_der)
 
 
+async def test_a_hospital_that_names_the_authority_follows_its_change_over_and_no_other(tmp_path: Path) -> None:
+    await asyncio.to_thread(joined, tmp_path)
+    async with house(tmp_path) as here:
+        pins = Pins(frozenset({fingerprint_of(authorities_in(here.certs).current)}))
+        door, unproven = here.door("client1", pins=pins), here.door("client1", pins=pins)
+        for _ in range(2):  # twice: the authority after the next is vouched for by the next
+            await asyncio.to_thread(rotation.begin, here.certs, now=NOW)
+            await here.look()
+            await door.renew()
+            await asyncio.to_thread(rotation.finish, here.certs)
+            await here.look()
+            here.federation.coordinator.reception.renewals._asked.clear()
+            assert await here.is_let_in(door)
+            await door.renew()  # which takes the old authority away
+            here.federation.coordinator.reception.renewals._asked.clear()
+            assert await here.is_let_in(door)
+        proofs = door.credentials.vouched_path
+        for each in read_certificates(proofs):
+            proofs.write_bytes(pem_of([each]))
+            with pytest.raises(CredentialError, match="coordinator's authority; found SHA-256"):
+                await unproven.reach(begins=State.PROBING)
+
+
 @needs_openssl
 async def test_a_sites_authority_is_let_in_and_shut_out_while_the_coordinator_runs(tmp_path: Path) -> None:
     mary = await asyncio.to_thread(make_authority, tmp_path / "mary")
@@ -209,10 +249,36 @@ async def test_a_sites_authority_is_let_in_and_shut_out_while_the_coordinator_ru
         trust(here.certs, read_certificate(mary), [WorkerName("client7")], now=SOON)
         await here.look()
         assert await here.is_let_in(door)
+        assert door.advice(here.federation.coordinator.reception.renewals.authorities_sha256) == ""
+        measuring = await door.reach(begins=State.PROBING)
+        measuring.send(Probe(filling=b""))
+        assert isinstance(await measuring.receive(), Probed)
         remove(here.certs, [WorkerName("client7")])
         await here.look()
+        with pytest.raises(ConnectionLost):
+            await measuring.receive()
         assert not await here.is_let_in(door)
         assert len(here.notices) == 2
+
+
+@needs_openssl
+async def test_a_site_with_its_own_certificate_is_told_to_add_the_next_authority_by_hand(tmp_path: Path) -> None:
+    await asyncio.to_thread(make_authority, tmp_path / "mary")
+    files = await asyncio.to_thread(issue, tmp_path / "mary", "client7")
+    async with house(tmp_path) as here:
+        door, renewals = here.door("client7", given=files), here.federation.coordinator.reception.renewals
+        files.authority.write_bytes((here.certs / "authority" / "ca.pem").read_bytes())
+        assert here.door("client1").advice("ab" * 32) == "", "who renews gets it by that"
+        assert door.advice("") == door.advice(renewals.authorities_sha256) == ""
+        await asyncio.to_thread(rotation.begin, here.certs, now=NOW)
+        await here.look()
+        assert "has not the next one" in door.advice(renewals.authorities_sha256)
+        successor = (here.certs / "authority" / "next" / "ca.pem").read_bytes()
+        files.authority.write_bytes(files.authority.read_bytes() + successor)
+        assert door.advice(renewals.authorities_sha256) == ""
+        await asyncio.to_thread(rotation.finish, here.certs)
+        await here.look()
+        assert door.advice(renewals.authorities_sha256) == "", "the old one beside the new one does no harm"
 
 
 async def test_a_folder_that_cannot_be_read_is_said_once_and_the_old_door_stays(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from fednet.compression.forms import FEATURES
 from fednet.config import WorkerName
 from fednet.coordinator.renewals import Renewals
-from fednet.errors import Refused
+from fednet.errors import Refused, StorageError
 from fednet.protocol import limits
 from fednet.protocol.messages import (
     Hello,
@@ -44,8 +44,15 @@ class FakeRenewer:
         authority, name = create_authority(folder, now=NOW), WorkerName("client1")
         self.authorities_sha256 = "ef" * 32
         self.refuses: Refused | None = None
+        self.fails: StorageError | None = None
         self.shown: list[bytes] = []
+        self.noted: list[bytes] = []
         self.certificates = [authority.sign_worker(request_for(new_key(), name), name, now=NOW) for _ in range(3)]
+
+    def note_shown(self, certificate_der: bytes, *, now: datetime) -> None:
+        self.noted.append(certificate_der)
+        if self.fails is not None:
+            raise self.fails
 
     def renew(self, shown: bytes, request_der: bytes, *, now: datetime) -> renewal.Renewed:
         if self.refuses is not None:
@@ -77,6 +84,21 @@ async def test_a_renewal_is_answered_with_certificate_and_authorities(fake: Fake
     assert await answers(renewals, fake.certificates[0]) == [
         Renewed(certificate=fake.certificates[1], authorities=[b"a"])
     ]
+
+
+async def test_what_a_worker_shows_is_noted_and_a_ledger_that_fails_keeps_nobody_out(
+    tmp_path: Path, fake: FakeRenewer, caplog: pytest.LogCaptureFixture
+) -> None:
+    federation = Federation(tmp_path)
+    federation.coordinator.reception.renewals.renewer = fake
+    serving = asyncio.create_task(federation.serve())
+    fake.fails = StorageError("tokens.sqlite: disk I/O error")
+    await joined(federation)
+    assert fake.noted == [federation.certificate("client1")]
+    assert "disk I/O error" in caplog.text
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+    federation.store.close()
 
 
 async def test_a_coordinator_that_renews_nothing_and_one_that_refuses_say_so(fake: FakeRenewer) -> None:
@@ -132,6 +154,33 @@ async def test_over_a_connection_that_lasts_the_last_certificate_given_counts(
     serving.cancel()
     await asyncio.gather(serving, return_exceptions=True)
     federation.store.close()
+
+
+async def test_what_people_must_see_to_is_said_once_however_often_a_worker_connects(
+    tmp_path: Path, fake: FakeRenewer
+) -> None:
+    federation, notes, told = Federation(tmp_path, run_settings=settings(workers=2, quorum=2)), Notes(), list[str]()
+    federation.coordinator.reception.renewals.renewer = fake
+    worker = federation.worker(1, notes=notes)
+
+    def advice(digest: str) -> str:
+        told.append(digest)
+        return "add the next authority to the file"
+
+    worker._advice = advice
+
+    async def cut() -> None:
+        while not federation.links.get("client1"):  # noqa: ASYNC110 - no event tells of it
+            await asyncio.sleep(0.001)
+        while not told:  # noqa: ASYNC110 - likewise
+            await asyncio.sleep(0.001)
+        federation.links["client1"][0].abort()
+
+    cutting = asyncio.create_task(cut())
+    await federation.run(worker, federation.worker(2))
+    await cutting
+    assert told[:2] == ["ef" * 32] * 2
+    assert notes.notices.count("add the next authority to the file") == 1
 
 
 async def test_a_renewals_own_connection_ends_with_the_answer(tmp_path: Path, fake: FakeRenewer) -> None:

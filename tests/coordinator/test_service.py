@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from fednet.errors import AuditError, ConnectionLost, DiskFull, ProcessLost, Ref
 from fednet.protocol import limits
 from fednet.protocol.frames import VERSION
 from fednet.protocol.messages import Goodbye, Hello, ModelWanted, Ready, RoundClosed, RunStatus, Welcome
+from fednet.security.identity import identity_of
 from fednet.simulate.attacks.tamper import tamper_named
 from fednet.storage.history import Standing, read_history
 from fednet.tensors import parameters_of
@@ -386,6 +388,26 @@ async def await_joined(federation: Federation, name: str) -> Link:
     assert isinstance(welcome, Welcome)
     link.send(Ready(manifest=welcome.manifest, samples=1, device="cpu"))
     return link
+
+
+async def test_it_is_known_when_a_worker_was_heard_last_and_until_when_its_certificate_is_good(tmp_path: Path) -> None:
+    federation = Federation(tmp_path)
+    serving = asyncio.create_task(federation.coordinator.run(federation))
+    link = await await_joined(federation, "client1")
+    async with asyncio.timeout(20):
+        while WorkerName("client1") not in federation.coordinator._desk.views:
+            await asyncio.sleep(0.01)
+    now = datetime.now(UTC)
+    federation.coordinator.reception.show_signs_of_life(now)
+    view = federation.coordinator._desk.views[WorkerName("client1")]
+    assert view.last_seen is not None and timedelta() <= now - view.last_seen < timedelta(seconds=10)
+    shown = identity_of(federation.certificate("client1"))
+    assert view.certificate_expires == shown.not_after
+    federation.coordinator.stop("test")
+    with pytest.raises(RunParked):
+        await serving
+    link.abort()
+    federation.store.close()
 
 
 async def test_a_goodbye_of_a_worker_that_comes_back_does_not_end_its_part(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from fednet.commands.worker import Door
+from fednet.commands.door import Door
 from fednet.config import WorkerName
 from fednet.errors import CredentialError
 from fednet.protocol.messages import Hello, Message, Probe, Probed, UpdateOffered, Welcome

@@ -1,45 +1,27 @@
+import io
+import re
+
 import pytest
+from rich.console import Console
 
 from fednet.config import WorkerName
-from fednet.reporting.console import RunConsole, WorkerConsole, privacy_line, rejections, round_cells, sites_line
+from fednet.reporting.console import RunConsole, those_that_matter
 from fednet.reporting.reporter import WorkerView
-from fednet.worker.progress import TrainingProgress
-from tests.audit.records import chain, closing
-
-DOCUMENT = {
-    "round": 2,
-    "test": {"accuracy": 0.5, "macro_f1": 0.25},
-    "updates": [
-        {"worker": "client1", "selected": True, "reason": "selected"},
-        {"worker": "client2", "selected": False, "reason": "rejected: it points away"},
-    ],
-    "seconds": {"train": 1.0, "transfer": 0.25, "aggregate": 0.1, "evaluate": 2.0, "commit": 0.1},
-}
+from tests.reporting.rounds import DOCUMENT, round_document
+from tests.reporting.screens import drawn, terminal
 
 
-def test_a_row_says_who_was_selected_and_who_was_not() -> None:
-    assert round_cells(DOCUMENT) == ("2", "0.500", "0.250", "client1", "client2", "1.0 s", "0.2 s", "0.1 s", "2.0 s")
-    assert rejections(DOCUMENT) == ["client2 rejected: it points away"]
-
-
-def test_a_line_says_what_sites_found_of_the_model_before_the_lowest_first() -> None:
-    assert sites_line(DOCUMENT) is None
-    sites = {"client1": {"accuracy": 0.914, "images": 85}, "client3": {"accuracy": 0.62, "images": 40}}
-    told = sites_line(DOCUMENT | {"site_evaluation": sites})
-    assert told == "sites on round 1's model: client3 0.62 of 40, client1 0.91 of 85"
-    many = {f"client{number}": {"accuracy": number / 100, "images": 9} for number in range(20)}
-    told = sites_line(DOCUMENT | {"site_evaluation": many})
-    assert told is not None
-    assert told.endswith("client7 0.07 of 9, and 12 more")
-
-
-def test_a_line_says_what_client_level_privacy_has_spent() -> None:
-    assert privacy_line(DOCUMENT) is None
-    spent = {"epsilon": 3.14159, "delta": 1e-5, "rounds": 2, "clip": 0.5, "clipped": 1}
-    told = "client-level privacy spent: epsilon 3.14 at delta 1e-05 for {}; 1 of 2 updates were clipped to 0.5"
-    assert privacy_line(DOCUMENT | {"client_privacy": spent}) == told.format("2 noised steps")
-    lost = told.format("5 noised steps, 3 of them of rounds that were not committed")
-    assert privacy_line(DOCUMENT | {"client_privacy": spent | {"rounds": 5}}) == lost
+def at_work(name: str, left_s: float) -> WorkerView:
+    return WorkerView(
+        name=WorkerName(name),
+        activity="training",
+        fraction=0.5,
+        remaining_s=left_s,
+        images_per_s=80.0,
+        loss=0.75,
+        samples=58,
+        device="cuda:0",
+    )
 
 
 def test_without_a_terminal_lines_are_plain_and_whole(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,21 +39,94 @@ def test_without_a_terminal_lines_are_plain_and_whole(capsys: pytest.CaptureFixt
     assert "\x1b" not in "".join(lines)
 
 
-def test_a_worker_hears_what_became_of_its_update(capsys: pytest.CaptureFixture[str]) -> None:
-    console = WorkerConsole()
-    console.notice("same")
-    console.notice("same")
-    console.training(1, TrainingProgress(0.5, 1, 0.75, 80.0, 12.0))
-    console._last_plain_s = 0.0
-    console.training(1, TrainingProgress(0.5, 1, None, 80.0, 12.0))
-    console.round_closed(closing(chain({"client1": "1" * 64})[1], 0, weight=0.25, metrics={"accuracy": 0.5}))
-    out = capsys.readouterr().out.splitlines()
-    assert out == [
-        "same",
-        "round 1: training 50%, loss 0.750, 80 images/s, about 12 s left",
-        "round 1: training 50%, 80 images/s, about 12 s left",
-        "round 1 closed: selected, weight 0.25. Global model: accuracy 0.500",
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_terminal_shows_the_curve_the_last_rounds_and_every_worker(width: int) -> None:
+    screen = terminal(width=width)
+    console = RunConsole(
+        rounds=10, earlier=[round_document(number, number / 10) for number in range(1, 8)], console=screen
+    )
+    lost = WorkerView(name=WorkerName("client2"), activity="lost its connection", is_connected=False)
+    console.status("round 8 of 10, waiting for 2 of 2: client1 is training", [at_work("client1", 40.0), lost])
+    console.close()
+    shown = drawn(screen)
+    assert "round 8 of 10, waiting for 2 of 2 - 1 of 2 workers connected - about 3 min left" in shown
+    assert "accuracy 0.100 ▁▂▃▅▆▇█ 0.700  macro F1 0.350  best: round 7" in shown
+    assert [line.split()[0] for line in shown.splitlines() if "1 of 2  " in line and "client2" in line] == [
+        "3",
+        "4",
+        "5",
+        "6",
+        "7",
     ]
+    assert any(line.startswith("client1") and "40 s" in line and "0.750" in line for line in shown.splitlines())
+    assert any(line.startswith("client2") and "lost its connection" in line for line in shown.splitlines())
+    assert all(len(line) <= width for line in shown.splitlines())
+    assert ("cuda:0" in shown) is (width == 120)
+
+
+def test_a_round_on_a_terminal_leaves_its_reasons_and_at_the_end_the_table() -> None:
+    screen = terminal()
+    console = RunConsole(rounds=2, earlier=[round_document(1, 0.25)], console=screen)
+    console.status("round 2 of 2", [])
+    console.round_committed(round_document(2, 0.5))
+    console.close()
+    shown = drawn(screen)
+    assert "round 2: client2 rejected: it points away" in shown
+    rows = shown[shown.rindex("round  accuracy") :].splitlines()[1:]
+    assert [row.split()[:2] for row in rows] == [["2", "0.500"]], "of an earlier process's rounds, that one has told"
+
+
+def test_of_a_thousand_workers_those_are_shown_that_matter_and_the_others_counted() -> None:
+    screen = terminal(width=120, height=30)
+    console = RunConsole(console=screen)
+    views = [
+        WorkerView(name=WorkerName(f"client{number:04d}"), activity="done with this round") for number in range(996)
+    ]
+    views += [at_work("client0996", 5.0), at_work("client0997", 300.0)]
+    views += [WorkerView(name=WorkerName(f"client{n:04d}"), activity="left", is_connected=False) for n in (998, 999)]
+    console.status("round 1 of 3, waiting for 4 of 1000: ...", views)
+    console.close()
+    shown = drawn(screen)
+    assert all(name in shown for name in ("client0996", "client0997", "client0998", "client0999"))
+    assert "and 983 more: 983 done with this round" in shown
+    assert len(shown.splitlines()) <= 30
+
+
+def test_who_is_lost_takes_half_of_the_lines_at_most() -> None:
+    lost = [WorkerView(name=WorkerName(f"a{n}"), is_connected=False) for n in range(9)]
+    busy = [at_work(f"b{n}", float(n)) for n in range(9)]
+    assert [view.name for view in those_that_matter([*lost, *busy], most=4)] == ["a0", "a1", "b7", "b8"]
+    assert those_that_matter(busy[:2], most=4) == busy[:2]
+
+
+def test_quiet_leaves_warnings_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    console = RunConsole(quiet=True)
+    console.notice("listening")
+    console.notice("Warning: client3 is slow")
+    console.status("round 1", [])
+    console.round_committed(DOCUMENT)
+    console.close()
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "Warning: client3 is slow\n")
+
+
+@pytest.mark.parametrize(("environment", "has_colours"), [({"NO_COLOR": "1"}, False), ({}, True)])
+def test_no_color_is_obeyed(environment: dict[str, str], has_colours: bool) -> None:
+    screen = terminal(environment=environment)
+    console = RunConsole(rounds=3, console=screen)
+    console.round_committed(round_document(1, 0.5))
+    console.status("round 2 of 3", [at_work("client1", 40.0)])
+    console.close()
+    assert isinstance(screen.file, io.StringIO)
+    assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]m", screen.file.getvalue())) is has_colours
+
+
+def test_colours_that_are_forced_into_a_file_make_no_live_view_of_it() -> None:
+    file = io.StringIO()
+    console = RunConsole(console=Console(file=file, force_terminal=True, force_interactive=True, highlight=False))
+    console.status("round 1, waiting for 2 of 2: ...", [at_work("client1", 40.0)])
+    console.close()
+    assert file.getvalue() == "round 1, waiting for 2 of 2: ...\n"
 
 
 def test_a_view_is_a_sentence() -> None:

@@ -1,10 +1,8 @@
-import io
-
 import pytest
-from rich.console import Console
 
 from fednet.reporting import reading
-from fednet.reporting.reading import reading_shown
+from fednet.reporting.reading import progress_shown, reading_shown
+from tests.reporting.screens import drawn, terminal
 
 
 def test_without_a_terminal_a_line_comes_now_and_then() -> None:
@@ -25,14 +23,20 @@ def test_what_is_not_told_is_not_shown(capfd: pytest.CaptureFixture[str]) -> Non
 
 @pytest.mark.parametrize(("rank", "is_shown"), [("0", True), ("1", False)])
 def test_on_a_terminal_a_bar_comes_and_goes(monkeypatch: pytest.MonkeyPatch, rank: str, is_shown: bool) -> None:
-    terminal, notices = io.StringIO(), list[str]()
-    monkeypatch.setattr(
-        reading, "Console", lambda stderr: Console(file=terminal, force_terminal=True, force_interactive=True, width=80)
-    )
+    screen, notices = terminal(), list[str]()
+    monkeypatch.setattr(reading, "Console", lambda stderr: screen)
     monkeypatch.setenv("RANK", rank)
     with reading_shown("client[1]_data", notice=notices.append) as told:
-        assert terminal.getvalue() == ""
+        assert drawn(screen) == ""
         told(1000, 3264)
         told(2000, 3264)
-    assert ("2000/3264" in terminal.getvalue() and "client[1]_data" in terminal.getvalue()) is is_shown
+    assert ("2000/3264" in drawn(screen) and "client[1]_data" in drawn(screen)) is is_shown
     assert bool(notices) is not is_shown
+
+
+def test_whoever_asks_for_quiet_sees_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal()
+    monkeypatch.setattr(reading, "Console", lambda stderr: screen)
+    with progress_shown("copying into here", "files", notice=lambda text: None, quiet=True) as told:
+        told(1000, 3264)
+    assert drawn(screen) == ""

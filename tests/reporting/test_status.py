@@ -1,5 +1,6 @@
 import json
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -80,6 +81,30 @@ def test_the_file_is_plain_json(tmp_path: Path) -> None:
     StatusFile(tmp_path).show("text", phase="collecting", round_number=3, views=[VIEW], declined={})
     document = json.loads((tmp_path / "status.json").read_text())
     assert (document["round"], document["phase"], document["text"]) == (3, "collecting", "text")
+
+
+def test_a_thousand_workers_are_one_short_file_with_what_a_page_shows_of_each(tmp_path: Path) -> None:
+    now = datetime(2026, 11, 26, 12, tzinfo=UTC)
+    shown = {"remaining_s": 12.34567, "images_per_s": 100.0, "loss": 0.5, "last_seen": now, "certificate_expires": now}
+    views = [replace(VIEW, name=WorkerName(f"client{number}"), **shown) for number in range(1000)]
+    StatusFile(tmp_path).show("text", phase="collecting", round_number=3, round_s=7.25, views=views, declined={})
+    text = (tmp_path / "status.json").read_text()
+    assert len(text) < 300_000
+    document = json.loads(text)
+    assert document["round_s"] == 7.25
+    assert document["workers"][999] == {
+        "name": "client999",
+        "connected": True,
+        "activity": "training",
+        "fraction": 0.5,
+        "remaining_s": 12.3457,
+        "images_per_s": 100.0,
+        "loss": 0.5,
+        "samples": 0,
+        "device": "",
+        "last_seen": "2026-11-26T12:00:00.000+00:00",
+        "certificate_expires": "2026-11-26T12:00:00.000+00:00",
+    }
 
 
 def test_who_declined_what_is_said_while_the_run_goes_on_and_after_it(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from fednet.errors import CredentialError
-from fednet.security.authority import create_authority, read_certificate
+from fednet.security.authority import Authority, create_authority, read_certificate
+from fednet.security.keys import load_key
 from fednet.security.pinning import Pins
 from fednet.security.signing import fingerprint_of
-from tests.security.certs import NOW
+from tests.security.certs import NOW, authority_in, enrolled
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +20,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def require(pins: Pins, shown: Path, *trusted: Path) -> None:
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     certificate = read_certificate(shown / "coordinator" / "cert.pem")
     authorities = [read_certificate(folder / "authority" / "ca.pem") for folder in trusted]
     pins.require(certificate.public_bytes(Encoding.DER), authorities)
@@ -51,6 +51,19 @@ def test_another_coordinator_of_the_same_authority_is_not(folders: tuple[Path, P
     ours, other = folders
     with pytest.raises(CredentialError, match="coordinator's certificate; found SHA-256"):
         require(Pins(authority_of(ours), coordinator_of(other)), ours, ours)
+
+
+def test_a_workers_certificate_by_the_named_authority_vouches_for_nobody(tmp_path: Path) -> None:
+    """Else a hospital with its own certificate could set up a coordinator that another hospital takes for the one."""
+    ours = authority_in(tmp_path)
+    worker = enrolled(tmp_path, "client1", ours)
+    leaf, key = read_certificate(worker.certificate_path), load_key(worker.key_path)
+    fake = Authority(tmp_path / "fake", leaf, key)
+    fake.make_coordinator([], now=NOW)
+    shown = read_certificate(tmp_path / "fake" / "coordinator" / "cert.pem").public_bytes(Encoding.DER)
+    pins = Pins(frozenset({fingerprint_of(ours.certificate)}))
+    with pytest.raises(CredentialError, match="coordinator's authority"):
+        pins.require(shown, [ours.certificate], before=[leaf])
 
 
 def test_one_that_shows_no_certificate_is_not(folders: tuple[Path, Path]) -> None:

@@ -34,6 +34,12 @@ def renew(folder: Path, credentials: Credentials) -> None:
     own.store(answer.certificate, answer.authorities)
 
 
+def show(folder: Path, credentials: Credentials) -> None:
+    """Let the coordinator see that the worker has it: it has connected."""
+    renewer = Renewer(signing_authority(folder), authorities_in(folder), TokenLedger(folder))
+    renewer.note_shown(read_certificate(credentials.certificate_path).public_bytes(Encoding.DER), now=NOW)
+
+
 def behind(folder: Path) -> list[str]:
     successor = authorities_in(folder).successor
     assert successor is not None
@@ -56,6 +62,9 @@ def test_a_change_over_from_beginning_to_end(tmp_path: Path) -> None:
     renew(tmp_path, quick)
     assert is_issued_by(read_certificate(quick.certificate_path), during.successor)
     assert set(read_certificates(quick.authority_path)) == set(during.trusted)
+    assert behind(tmp_path) == ["client1", "client2"], "what was signed may never have arrived"
+    for each in (quick, slow):
+        show(tmp_path, each)
     assert behind(tmp_path) == ["client2"]
     open_authority(tmp_path).ensure_coordinator([], now=NOW)
     for worker in (quick, slow):
@@ -150,7 +159,7 @@ def test_an_authority_that_nobody_known_vouches_for_is_refused(tmp_path: Path) -
     ours = authorities_in(tmp_path)
     stranger = create_authority(tmp_path / "other", now=NOW)
     assert ours.successor is not None
-    assert vouched(ours.told, [ours.current]) == ours.trusted
+    assert vouched(ours.told, [ours.current]) == (ours.trusted, [ours.cross])
     without_proof = ours.told[:2]
     self_vouched = [*ours.told[:1], stranger.certificate_der, _der(stranger.certify_successor(ours.current, now=NOW))]
     for told in (without_proof, self_vouched, [stranger.certificate_der, ours.told[2]]):

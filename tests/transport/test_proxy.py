@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fednet.commands.worker import proxy_for
+from fednet.commands.door import proxy_for
 from fednet.errors import BadInput, ConnectionLost
 from fednet.protocol import limits
 from fednet.protocol.messages import Hello

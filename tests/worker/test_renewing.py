@@ -21,20 +21,20 @@ class Own:
         self.stored: list[bytes] = []
         self.asked_often = asyncio.Event()
         self._request = request
-        self._fails = fails
+        self.fails = fails
         self._loop = asyncio.get_running_loop()
 
     def request_due(self, told: str) -> bytes | None:
         self.told.append(told)
         if len(self.told) == 3:
             self._loop.call_soon_threadsafe(self.asked_often.set)
-        if self._fails is not None:
-            raise self._fails
+        if self.fails is not None:
+            raise self.fails
         return self._request
 
     def store(self, certificate_der: bytes, told: Sequence[bytes]) -> datetime:
-        if self._fails is not None:
-            raise self._fails
+        if self.fails is not None:
+            raise self.fails
         self.stored.append(certificate_der)
         return datetime(2027, 1, 2, tzinfo=UTC)
 
@@ -46,14 +46,31 @@ async def test_what_is_due_is_asked_for_at_once() -> None:
     task.cancel()
 
 
-async def test_it_looks_again_and_again_and_heeds_what_the_coordinator_said_once() -> None:
+async def test_it_looks_again_and_again_and_heeds_what_the_coordinator_said_until_that_is_stored() -> None:
     own, notices = Own(), list[str]()
     _, at_worker = memory_pair(begins=State.RENEWING)
-    task = asyncio.create_task(Renewing(at_worker, own, notices.append, look_every_s=0.001).run("ab"))
+    renewing = Renewing(at_worker, own, notices.append, look_every_s=0.001)
+    task = asyncio.create_task(renewing.run("ab"))
     await own.asked_often.wait()
-    task.cancel()
-    assert own.told[:3] == ["ab", "", ""]
+    assert own.told[:3] == ["ab", "ab", "ab"]
     assert notices == []
+    own.fails = CredentialError("x")
+    await renewing.take(RENEWED)
+    own.fails = None
+    await renewing.take(RenewalRefused(code="renewal-often", reason="asked for twice"))
+    assert await told_next(own) == "ab", "an answer that was not stored, or refused, leaves it to be done"
+    await renewing.take(RENEWED)
+    assert await told_next(own) == "", "an answer that changes nothing must not be asked for each hour"
+    task.cancel()
+
+
+async def told_next(own: Own) -> str:
+    """Return what it looks with from now on."""
+    count = len(own.told) + 2
+    async with asyncio.timeout(10):
+        while len(own.told) < count:  # noqa: ASYNC110 - no event tells of it
+            await asyncio.sleep(0.001)
+    return own.told[-1]
 
 
 async def test_a_certificate_that_cannot_be_read_is_said_and_looked_at_again() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from fednet.commands.worker import Door, address_of
+from fednet.commands.door import Door, address_of
 from fednet.config import WorkerName
 from fednet.errors import BadInput, ConnectionLost, Refused
 from fednet.security.authority import open_or_create_authority

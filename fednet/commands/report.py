@@ -1,0 +1,92 @@
+"""`cli.py runs report`: a run as one HTML page that can be mailed, and as PDF; nothing else is changed."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fednet.commands.options import certs_option, run_argument, run_folder
+from fednet.errors import BadInput, StorageError
+
+if TYPE_CHECKING:
+    from fednet.reporting.report import Checked, RunFound
+
+REPORT = "report.html"
+
+
+@click.command("report")
+@run_argument
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="The page's file (default: the run's report.html)."
+)
+@click.option("--pdf", is_flag=True, help="Also as PDF beside it, by a Chromium, Chrome or Edge of this machine.")
+@certs_option
+def command(run: Path, out: Path | None, pdf: bool, certs: Path) -> None:
+    """Write the run RUN (its folder, or its name in runs/) as one HTML page that needs no network."""
+    from fednet.reporting.printing import require_browser
+
+    if pdf:
+        require_browser()
+    folder = run_folder(run)
+    for path in write_report(folder, certs=certs, out=out, with_pdf=pdf):
+        click.echo(f"{path}: {path.stat().st_size:,} bytes")
+
+
+def write_report(folder: Path, *, certs: Path, out: Path | None = None, with_pdf: bool = False) -> list[Path]:
+    """Write the report of the run in `folder`, and return its files.
+
+    Raises `BadInput` where no run was begun, `StorageError`; with a PDF what `fednet.reporting.printing` raises.
+    """
+    from fednet.reporting.printing import print_pdf
+    from fednet.reporting.report import run_report
+    from fednet.storage.atomic import write_text
+
+    found = _found(folder, certs)
+    page = out or folder / REPORT
+    write_text(page, run_report(found))
+    if not with_pdf:
+        return [page]
+    pdf = page.with_suffix(".pdf")
+    print_pdf(run_report(found, is_open=True), pdf)
+    return [page, pdf]
+
+
+def _found(folder: Path, certs: Path) -> RunFound:
+    from fednet.coordinator.expected_files import BEST, FINAL
+    from fednet.reporting.model_card import card_files
+    from fednet.reporting.report import RunFound
+    from fednet.reporting.run_view import MOST_EVENTS
+    from fednet.reporting.status import live_status
+    from fednet.storage.history import read_audit_head, read_events, read_history
+
+    history = read_history(folder)
+    cards = []
+    for model in (FINAL, BEST):
+        in_json, in_markdown = (folder / name for name in card_files(model))
+        if in_json.is_file() and in_markdown.is_file():
+            cards.append((json.loads(in_json.read_bytes()), in_markdown.read_text(encoding="utf-8")))
+    return RunFound(
+        history=history,
+        live=live_status(folder),
+        events=read_events(folder, most=MOST_EVENTS),
+        audit=read_audit_head(folder),
+        checked=_checked(folder, certs),
+        cards=cards,
+        made=datetime.now(UTC),
+    )
+
+
+def _checked(folder: Path, certs: Path) -> Checked:
+    """Return what the check of the run's record comes to, or why there is none."""
+    from fednet.commands.verify import outcome_of
+    from fednet.reporting.report import Checked
+
+    try:
+        findings, lines = outcome_of(folder, certs)
+    except (BadInput, StorageError) as exc:
+        return Checked(why_not=str(exc))
+    return Checked(findings=findings, lines=lines)

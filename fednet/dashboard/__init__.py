@@ -1,0 +1,1 @@
+"""A live web page of a run: read-only, from its folder."""

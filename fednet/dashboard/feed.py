@@ -1,0 +1,136 @@
+"""A run folder followed while its run goes on: a committed round is read once, nothing where nothing has changed."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fednet.errors import BadInput, StorageError
+from fednet.reporting.run_view import MOST_EVENTS, STALLED_AFTER_S, overview, view_of
+from fednet.reporting.status import STATUS_NAME, live_status
+from fednet.reporting.tally import Tally
+from fednet.storage.history import (
+    RunHistory,
+    read_audit_head,
+    read_events,
+    read_history,
+    read_round,
+    rounds_after,
+)
+from fednet.storage.store import is_held, settings_in
+
+_SILENCE_TOLD_EVERY_S = 5
+_DATABASE = ("run.sqlite", "run.sqlite-wal")
+
+Stamp = tuple[Any, ...]
+"""What tells that a file has changed."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Feed:
+    """One run folder, for however many who look at it; any thread may call."""
+
+    def __init__(self, folder: Path, *, clock: Callable[[], datetime] = _now) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._looking = threading.Lock()
+        self._stamps: tuple[Stamp, Stamp, int] | None = None
+        self._history: RunHistory | None = None
+        self._tally = Tally(())
+        self._events: list[dict[str, str]] = []
+        self._audit: dict[str, Any] | None = None
+        self._shown: dict[str, Any] = {}
+        self._text = ""
+
+    def look(self) -> str:
+        """Return the run's overview as JSON on one line, the same object where nothing has changed.
+
+        Raises `BadInput` where no run is there, or none any more; `StorageError` where it cannot be read.
+        """
+        with self._looking:
+            self._look()
+            return self._text
+
+    def overview(self) -> dict[str, Any]:
+        """Return the run's overview, as `look`; it must not be changed."""
+        with self._looking:
+            self._look()
+            return self._shown
+
+    def verdicts(self) -> dict[str, Any]:
+        """Return who was selected or rejected in each round, as `look`."""
+        with self._looking:
+            self._look()
+            return self._tally.verdicts()
+
+    def round(self, number: int) -> dict[str, Any]:
+        """Return one round with all that is drawn of it; raises as `look`, and `BadInput` for an unknown one."""
+        return view_of(read_round(self._folder, number))
+
+    def _look(self) -> None:
+        files = [_stamp(self._folder / name) for name in _DATABASE]
+        if files[0] == ():
+            raise BadInput(f"run {self._folder}", found="no run.sqlite there", todo="wait for it, or check --run-dir")
+        database = (*files, is_held(self._folder))
+        status = _stamp(self._folder / STATUS_NAME)
+        stamps = database, status, self._silence()
+        if stamps == self._stamps:
+            return
+        if self._stamps is None or self._stamps[0] != database:
+            self._read()
+        live = live_status(self._folder)
+        assert self._history is not None, "it was read"
+        self._shown = overview(
+            self._history, live, now=self._clock(), events=self._events, audit=self._audit, tally=self._tally
+        )
+        self._text = encoded(self._shown)
+        self._stamps = database, status, self._silence()
+
+    def _read(self) -> None:
+        if self._history is None:
+            settings = settings_in(self._folder)
+            if settings is None:
+                raise BadInput(f"run {self._folder}", found="a run that has not begun", todo="wait for it")
+            self._tally = Tally(settings.classes)
+        for document in rounds_after(self._folder, self._tally.rounds[-1] if self._tally.rounds else 0):
+            self._tally.add(document)
+        history = read_history(self._folder, known=self._tally.ranked)
+        if self._history is not None and self._history.run != history.run:
+            self._history = None  # another run in its place
+            return self._read()
+        for document in history.rounds:  # committed meanwhile
+            self._tally.add(document)
+        self._history = history
+        self._events = read_events(self._folder, most=MOST_EVENTS)
+        self._audit = read_audit_head(self._folder)
+        return None
+
+    def _silence(self) -> int:
+        """Return how often it is time to say that the coordinator is silent."""
+        live = self._shown.get("live")
+        if live is None:
+            return 0
+        silent_s = (self._clock() - datetime.fromisoformat(live["updated"])).total_seconds()
+        return int(silent_s // _SILENCE_TOLD_EVERY_S) if silent_s > STALLED_AFTER_S else 0
+
+
+def encoded(document: Any) -> str:
+    """Return JSON on one line, in ASCII."""
+    return json.dumps(document, separators=(",", ":"), allow_nan=False)
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return ()
+    except OSError as exc:
+        raise StorageError(f"{path}: cannot be read ({exc.strerror})") from exc
+    return found.st_ino, found.st_mtime_ns, found.st_size

@@ -1,0 +1,158 @@
+"""Serves the page: where it listens, who is let in there, and until when."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import secrets
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvicorn
+
+from fednet.dashboard.app import dashboard_app
+from fednet.dashboard.feed import Feed
+from fednet.dashboard.security import Door
+from fednet.errors import BadInput, FednetError, StorageError
+
+DEFAULT_PORT = 8733
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+_ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound by default
+_MAX_CONNECTIONS = 256
+_NICE = 5  # beside a coordinator the page waits for it
+_FAREWELL_S = 1  # a page that is watched never ends by itself
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where the page is, and who may look at it."""
+
+    host: str
+    port: int  # 0: any
+    tls: ssl.SSLContext | None = None
+    certified: Sequence[str] = ()  # hosts that its certificate is for
+    token: str | None = field(default=None, repr=False)
+
+    @property
+    def door(self) -> Door:
+        """Return who is let in."""
+        if self.tls is None:
+            return Door(hosts=_LOOPBACK_NAMES)
+        own = [] if self.host in _ALL_ADDRESSES else [self.host]
+        return Door(hosts=[in_url(each).lower() for each in (*self.certified, *own)], token=self.token)
+
+    def url(self, port: int, *, with_token: bool = True) -> str:
+        """Return the address to open in a browser; `port` is what it listens on."""
+        if self.tls is None:
+            return f"http://{in_url(self.host)}:{port}/"
+        known = sorted(self.certified, key=is_loopback) if self.host in _ALL_ADDRESSES else []
+        host = next(iter(known), self.host)
+        return f"https://{in_url(host)}:{port}/" + (f"?token={self.token}" if with_token else "")
+
+
+def in_url(host: str) -> str:
+    """Return a host as URLs and Host headers have it."""
+    return f"[{host}]" if ":" in host else host
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a page there."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def address_in(text: str, *, option: str) -> tuple[str, int]:
+    """Return (host, port) of HOST:PORT, HOST or :PORT; raises `BadInput`."""
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]") or (":" in host and not host.startswith("[")):
+        host, port = text, str(DEFAULT_PORT)
+    if not port.isdigit() or int(port) > 65535:
+        raise BadInput(f"{option} {text}", expected=f"HOST:PORT, such as 127.0.0.1:{DEFAULT_PORT} or [::1]:0")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def new_token() -> str:
+    """Return a token that nobody guesses."""
+    return secrets.token_urlsafe(32)
+
+
+def bound(place: Place, *, option: str) -> socket.socket:
+    """Return a socket that listens there; raises `BadInput` where it cannot."""
+    try:
+        family = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((place.host, place.port), family=family)
+    except OSError as exc:
+        raise BadInput(
+            f"{option} {in_url(place.host)}:{place.port}",
+            found=exc.strerror or str(exc),
+            todo="choose another port (0: any that is free), or an address of this machine",
+        ) from exc
+
+
+def serve(folder: Path, place: Place, listening: socket.socket, *, with_parent: bool) -> None:
+    """Show the run in `folder` until interrupted or, `with_parent`, until standard input is closed."""
+    _require_page()
+    feed = Feed(folder)
+    config = uvicorn.Config(
+        dashboard_app(feed, place.door),
+        http="h11",
+        ws="none",
+        lifespan="off",
+        loop="asyncio",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=_MAX_CONNECTIONS,
+        timeout_graceful_shutdown=_FAREWELL_S,
+    )
+    config.load()
+    config.ssl = place.tls
+    server = uvicorn.Server(config)
+    asyncio.run(_serve(server, feed, listening, with_parent=with_parent))
+
+
+async def _serve(server: uvicorn.Server, feed: Feed, listening: socket.socket, *, with_parent: bool) -> None:
+    def leave() -> None:
+        server.should_exit = True
+
+    if with_parent:
+        os.nice(_NICE)
+        _when_closed(sys.stdin.fileno(), leave)
+    else:  # a long run takes a second or two to add up: somebody is about to look
+        threading.Thread(target=_read_ahead, args=(feed,), daemon=True).start()
+    await server.serve(sockets=[listening])
+
+
+def _read_ahead(feed: Feed) -> None:
+    with contextlib.suppress(FednetError):  # whoever looks is told
+        feed.look()
+
+
+def _when_closed(descriptor: int, leave: Callable[[], None]) -> None:
+    """Call `leave` once the other end of this pipe is gone: its process has ended, however it did."""
+    loop = asyncio.get_running_loop()
+
+    def readable() -> None:
+        if not os.read(descriptor, 1024):
+            loop.remove_reader(descriptor)
+            leave()
+
+    loop.add_reader(descriptor, readable)
+
+
+def _require_page() -> None:
+    if not (Path(__file__).parent / "static" / "index.html").is_file():
+        raise StorageError("fednet/dashboard/static/index.html is not there: the checkout is not whole")

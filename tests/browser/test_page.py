@@ -1,0 +1,197 @@
+"""The page of made-up runs: small, large, ended, silent, hostile; by mouse and by keyboard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from fednet.bench.pretended import PretendedRun, names
+from tests.browser.browsing import PHONE, served, watched
+
+SCRIPT = "<script>window.hacked = 1</script>"
+IMAGE = "<img src=x onerror='window.hacked=2'>"
+
+
+@contextmanager
+def pretended(
+    folder: Path, *, rounds: int, workers: Sequence[str] = (), attackers: Sequence[str] = (), planned: int = 12
+) -> Iterator[PretendedRun]:
+    """A run with so many rounds behind it, held as by a coordinator."""
+    workers = workers or names(5)
+    run = PretendedRun(folder / "run", workers=workers, attackers=attackers or workers[-1:], rounds=planned)
+    for number in range(1, rounds + 1):
+        run.commit(number)
+    run.show_status(rounds + 1, 0.3)
+    try:
+        yield run
+    finally:
+        run.close()
+
+
+def test_who_is_rejected_is_said_at_the_top_and_why_after_a_click(tmp_path: Path, browser: Browser) -> None:
+    with pretended(tmp_path, rounds=3) as run, served(run.folder) as (url, _), watched(browser) as page:
+        page.open(url)
+        assert "Healthy" in page.text("#title")
+        assert page.text("#rejected") == "Rejected in the last round: client5."
+        assert "rejected in all 3 rounds" in page.text("#culprits")
+        page.page.click("[role=gridcell][aria-label='client5, round 2: rejected']")
+        page.wait("!document.getElementById('detail').hidden")
+        assert page.text("#detail-title") == "client5, round 2"
+        assert "points away from them" in page.text("#detail-reason")
+        assert not page.complaints
+
+
+def test_the_grid_works_by_keyboard(tmp_path: Path, browser: Browser) -> None:
+    with pretended(tmp_path, rounds=3) as run, served(run.folder) as (url, _), watched(browser) as page:
+        page.open(url)
+        page.page.focus(".grid [tabindex='0']")
+        for key in ("Control+Home", "ArrowDown", "ArrowDown", "ArrowRight", "Enter"):
+            page.page.keyboard.press(key)
+        page.wait("!document.getElementById('detail').hidden")
+        assert page.text("#detail-title") == "client3, round 2"
+        assert page.text("#detail-reason") == "Selected: this update counts in the new model."
+        page.page.keyboard.press("ArrowUp")
+        page.page.keyboard.press("Enter")
+        page.wait("document.getElementById('detail-title').textContent.startsWith('client2')")
+        page.page.keyboard.press("Escape")
+        assert page.page.is_hidden("#detail")
+
+
+def test_charts_are_read_by_keyboard(tmp_path: Path, browser: Browser) -> None:
+    with pretended(tmp_path, rounds=3) as run, served(run.folder) as (url, _), watched(browser) as page:
+        page.open(url)
+        assert page.text("#accuracy .readout").startswith("Round 3: test accuracy ")
+        page.page.focus("#accuracy .plot")
+        page.page.keyboard.press("Home")
+        assert page.text("#accuracy .readout").startswith("Round 1: test accuracy ")
+        assert page.page.get_attribute("#accuracy .plot", "aria-valuenow") == "1"
+        page.page.keyboard.press("Enter")
+        page.wait("document.getElementById('round-name').textContent === 'Round 1'")
+
+
+def test_names_and_reasons_are_shown_as_text(tmp_path: Path, browser: Browser) -> None:
+    workers = [SCRIPT, IMAGE, *names(3)]
+    with (
+        pretended(tmp_path, rounds=2, workers=workers, attackers=[SCRIPT]) as run,
+        served(run.folder) as (url, _),
+        watched(browser) as page,
+    ):
+        page.open(url)
+        assert SCRIPT in page.text("#rejected")
+        assert SCRIPT in page.text("#workers")
+        assert IMAGE in page.text("#workers")
+        assert SCRIPT in page.text("#verdicts")
+        page.page.click(".culprits button")
+        page.wait("!document.getElementById('detail').hidden")
+        assert page.text("#detail-title") == f"{SCRIPT}, round 2"
+        assert page.page.evaluate("window.hacked") is None
+        assert page.page.evaluate("document.querySelectorAll('script, img').length") == 2  # the page's own
+        assert not page.complaints
+
+
+def test_an_injected_inline_script_does_not_run(tmp_path: Path, browser: Browser) -> None:
+    with pretended(tmp_path, rounds=1) as run, served(run.folder) as (url, _), watched(browser) as page:
+        page.open(url)
+        page.page.evaluate(
+            """() => {
+                window.violations = [];
+                document.addEventListener("securitypolicyviolation", (event) => violations.push(event.effectiveDirective));
+                const script = document.createElement("script");
+                script.textContent = "window.hacked = 1";
+                document.body.append(script);
+                const frame = document.createElement("div");
+                frame.innerHTML = "<img src=x onerror='window.hacked=2'><p style='color:red'></p>";
+                document.body.append(frame);
+            }"""
+        )
+        page.wait("['script-src-elem', 'script-src-attr', 'style-src-attr'].every((each) => violations.includes(each))")
+        assert page.page.evaluate("window.hacked") is None
+
+
+def test_nothing_is_asked_of_another_host(tmp_path: Path, browser: Browser) -> None:
+    with pretended(tmp_path, rounds=2) as run, served(run.folder) as (url, _), watched(browser) as page:
+        page.open(url)
+        asked = {each.removeprefix(url) for each in page.asked}
+        assert not [each for each in page.asked if not each.startswith(url)]
+        assert {"", "static/dashboard.js", "api/run", "api/verdicts", "api/rounds/2", "events"} <= asked
+
+
+@pytest.mark.parametrize("size", [(1280, 900), PHONE])
+def test_a_run_without_rounds_says_what_it_waits_for(tmp_path: Path, browser: Browser, size: tuple[int, int]) -> None:
+    with (
+        pretended(tmp_path, rounds=0) as run,
+        served(run.folder) as (url, _),
+        watched(browser, size=size) as page,
+    ):
+        page.open(url)
+        assert page.text("#title") == "Running: the first round is under way"
+        assert "Nothing yet" in page.text("#accuracy")
+        assert page.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+        assert not page.complaints
+
+
+def test_one_round_is_a_point_in_each_chart(tmp_path: Path, browser: Browser) -> None:
+    with pretended(tmp_path, rounds=1) as run, served(run.folder) as (url, _), watched(browser) as page:
+        page.open(url)
+        assert page.page.locator("#accuracy .plot .mark").count() == 3
+        assert page.page.locator(".grid [role=gridcell]").count() == 5
+        assert not page.complaints
+
+
+def test_a_coordinator_that_shows_no_sign_of_life_is_said_to_stall(tmp_path: Path, browser: Browser) -> None:
+    with pretended(tmp_path, rounds=2) as run:
+        run.show_status(3, 0.5, now=datetime.now(UTC) - timedelta(minutes=2))
+        with served(run.folder) as (url, _), watched(browser) as page:
+            page.open(url)
+            assert page.text("#title").startswith("Stalled: no sign of life from the coordinator for")
+
+
+def test_a_coordinator_that_is_gone_is_said_to_have_stopped(tmp_path: Path, browser: Browser) -> None:
+    run = PretendedRun(tmp_path / "run", workers=names(5), attackers=["client5"], rounds=9)
+    run.commit(1)
+    with served(run.folder) as (url, _), watched(browser) as page:
+        page.open(url)
+        assert page.text("#title").startswith("Healthy")
+        run.close("failed", "the disk is full")
+        page.wait("document.getElementById('title').textContent.startsWith('Stopped')")
+        assert "the disk is full" in page.text("#more")
+
+
+def test_a_lost_connection_is_said_and_made_again(tmp_path: Path, browser: Browser) -> None:
+    with pretended(tmp_path, rounds=2) as run, watched(browser) as page:
+        with served(run.folder) as (url, process):
+            page.open(url)
+            assert page.page.is_hidden("#lost")
+            process.kill()
+            page.wait("!document.getElementById('lost').hidden")
+            assert "The connection to the dashboard is lost." in page.text("#lost")
+            assert page.text("#link-text") == "not connected"
+        run.commit(3)
+        with served(run.folder, port=int(url.rstrip("/").rpartition(":")[2])):
+            page.wait("document.getElementById('lost').hidden && document.body.dataset.rounds === '3'")
+            assert page.text("#link-text") == "live"
+
+
+def test_a_thousand_workers_and_two_hundred_rounds_stay_usable(tmp_path: Path, browser: Browser) -> None:
+    workers = names(1000)
+    with (
+        pretended(tmp_path, rounds=200, workers=workers, attackers=workers[900:], planned=300) as run,
+        served(run.folder) as (url, _),
+        watched(browser) as page,
+    ):
+        page.open(url)
+        assert page.text("#rejected").endswith("more.")
+        assert page.page.evaluate("document.querySelectorAll('*').length") < 5000
+        page.page.evaluate("document.querySelector('#workers .scroll').scrollTop = 1e9")
+        page.wait("document.querySelector('#workers').textContent.includes('client1000')")
+        page.page.fill("#filter", "client777")
+        page.wait("document.querySelector('.grid').getAttribute('aria-rowcount') === '2'")
+        page.page.click("[role=gridcell][aria-label='client777, round 200: selected']")
+        page.wait("!document.getElementById('detail').hidden")
+        assert page.text("#detail-title") == "client777, round 200"
+        assert not page.complaints

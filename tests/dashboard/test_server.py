@@ -1,0 +1,63 @@
+import socket
+import ssl
+
+import pytest
+
+from fednet.dashboard.server import Place, address_in, bound, is_loopback
+from fednet.errors import BadInput
+
+TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:80", ("127.0.0.1", 80)),
+        ("localhost", ("localhost", 8733)),
+        (":9000", ("127.0.0.1", 9000)),
+        ("[::1]:0", ("::1", 0)),
+        ("[::1]", ("::1", 8733)),
+        ("::1", ("::1", 8733)),
+        ("centre.example:443", ("centre.example", 443)),
+    ],
+)
+def test_an_address_is_host_and_port(text: str, address: tuple[str, int]) -> None:
+    assert address_in(text, option="--listen") == address
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:http", "127.0.0.1:70000", "host:-1"])
+def test_another_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(BadInput, match=r"--listen .*such as 127\.0\.0\.1:8733"):
+        address_in(text, option="--listen")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_loopback_is_this_machine_alone(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["::", "10.0.0.5", "centre.example", "localhost.example", "127.0.0.1.nip.io"])
+def test_what_others_reach_is_not_loopback(host: str) -> None:
+    assert not is_loopback(host)
+
+
+def test_on_loopback_only_loopback_s_names_are_let_in() -> None:
+    place = Place(host="127.0.0.1", port=0)
+    assert (set(place.door.hosts), place.door.token) == ({"localhost", "127.0.0.1", "[::1]"}, None)
+    assert place.url(8733) == "http://127.0.0.1:8733/"
+
+
+def test_elsewhere_only_what_the_certificate_is_for_and_the_token_is_in_the_address() -> None:
+    place = Place(host="::", port=0, tls=TLS, certified=["localhost", "Centre.example", "2001:db8::5"], token="t" * 20)
+    assert set(place.door.hosts) == {"localhost", "centre.example", "[2001:db8::5]"}
+    assert place.door.token == "t" * 20
+    assert place.url(8733) == f"https://Centre.example:8733/?token={'t' * 20}"
+    assert place.url(8733, with_token=False) == "https://Centre.example:8733/"
+    assert "t" * 20 not in repr(place)
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(BadInput, match=rf"--listen 127\.0\.0\.1:{port}; found .*in use"):
+            bound(Place(host="127.0.0.1", port=port), option="--listen")

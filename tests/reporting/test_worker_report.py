@@ -1,0 +1,94 @@
+from datetime import UTC, datetime
+from typing import Any
+
+from fednet.reporting.worker_report import worker_report
+from tests.reporting.test_report import EVIL, Seen
+
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+
+
+def update(number: int, verdict: str = "selected", **changes: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "round": number,
+        "sha256": f"{number:064x}",
+        "at_s": NOW.timestamp() + number,
+        "nbytes": 2**20,
+        "samples": 40,
+        "train_s": 3.0,
+        "loss": 1 / number,
+        "confusion": (),
+        "epsilon": 0.0,
+        "delta": 0.0,
+        "is_acknowledged": True,
+        "verdict": verdict,
+        "reason": "selected" if verdict == "selected" else f"rejected: {EVIL}",
+        "weight": 0.25,
+    }
+    return fields | changes
+
+
+def found(*updates: dict[str, Any], finding: str = "", **changes: Any) -> dict[str, Any]:
+    chain = {"round": len(updates), "head": "ab" * 32, "finding": finding}
+    size = sum(each["nbytes"] or 0 for each in updates)
+    run = {"run": "r1", "worker": "client2", "updates": list(updates), "chain": chain, "bytes": size}
+    fields: dict[str, Any] = {
+        "log": "client_2.audit.jsonl",
+        "signatures_checked": True,
+        "verifies": not finding,
+        "runs": [run],
+        "bytes": size,
+        "privacy": None,
+    }
+    return fields | changes
+
+
+def text_of(document: dict[str, Any], name: str = "client2") -> str:
+    return Seen(worker_report(document, name=name, made=NOW)).text
+
+
+def test_what_left_the_hospital_is_listed() -> None:
+    text = text_of(found(update(1), update(2), update(3, "rejected")))
+    assert "3 updates of 1 run have left this hospital, 3.0 MiB in all." in text
+    assert f"2 2026-11-26 12:00:02 UTC 1,048,576 40 3.0 s 0.500 none counted, weight 0.25 {2:064x}" in text
+    assert "1 of 3 updates that were judged did not count." in text
+    assert "holds The run's signed record holds up to round 3, signatures included." in text
+
+
+def test_whoever_is_mostly_rejected_is_told_to_look() -> None:
+    text = text_of(found(update(1, "rejected"), update(2, "rejected")))
+    assert "Somebody should look: 2 of 2 updates that were judged did not count. Why the last" in text
+    assert f"of round 2: {EVIL}." in text
+
+
+def test_the_page_stands_alone_whatever_it_is_told() -> None:
+    document = found(update(1, "rejected"), finding=EVIL) | {"log": EVIL}
+    page = worker_report(document, name=EVIL, made=NOW)
+    seen = Seen(page)
+    assert "script" not in seen.tags and seen.text.count(EVIL) >= 4
+    assert all(each.startswith(("#", "data:")) for each in seen.addresses)
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_nothing_sent_and_no_record_look_right() -> None:
+    text = text_of(found(runs=[], bytes=0))
+    assert "Nothing has left this hospital." in text
+    unknown = update(1, "not known yet", at_s=None, nbytes=None, samples=None, train_s=None, loss=None, weight=None)
+    text = text_of(found(unknown | {"is_acknowledged": False, "reason": ""}))
+    assert "None of them was judged yet." in text and "some of it may have arrived" in text
+
+
+def test_privacy_is_told_in_place_of_losses() -> None:
+    spent = {"epsilon": 1.25, "delta": 1e-5, "budget": 8.0, "rounds": 2, "runs": 1}
+    text = text_of(found(update(1, epsilon=1.25, delta=1e-5), privacy=spent))
+    assert "Epsilon 1.250 of 8 at delta 1e-05, in 2 trainings of 1 run." in text
+    assert "not told" in text and "Loss of local training" not in text
+
+
+def test_a_long_history_is_cut_and_says_so() -> None:
+    document = found(*(update(number, "rejected" if number % 3 else "selected") for number in range(1, 1001)))
+    document["runs"] = document["runs"] * 20
+    page = worker_report(document, name="client2", made=NOW)
+    assert len(page) < 2_500_000
+    text = Seen(page).text
+    assert "Shown are 10 of 20 runs: the last ones." in text
+    assert "Shown are 50 of 1,000 updates: the last ones." in text
