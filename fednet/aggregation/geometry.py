@@ -18,6 +18,7 @@ class Geometry:
     """
 
     gram: torch.Tensor  # (n + 1, n + 1) float64; the last point is the origin
+    lengths: torch.Tensor | None = None  # (n,) float64: norms that were summed by themselves; None: mixed of several
 
     @staticmethod
     def about(products: torch.Tensor, norms: torch.Tensor, *, centre: int) -> Geometry:
@@ -31,7 +32,7 @@ class Geometry:
         squares = norms.square()
         gram[-1, -1] = squares[centre]
         gram[-1, :count] = gram[:count, -1] = (products.diagonal() + squares[centre] - squares) / 2
-        return Geometry(gram)
+        return Geometry(gram, norms)
 
     @staticmethod
     def of(points: torch.Tensor) -> Geometry:
@@ -49,7 +50,13 @@ class Geometry:
         return self._all_squared_distances()[:-1, :-1]
 
     def norms(self) -> torch.Tensor:
-        """Return |x_i|, the distances to the origin  # (n,) float64."""
+        """Return |x_i|, the distances to the origin  # (n,) float64.
+
+        Of a point that is mixed of several it follows from the Gram matrix, in which a small one's digits are lost
+        beside a far larger common row.
+        """
+        if self.lengths is not None:
+            return self.lengths
         return self._all_squared_distances()[-1, :-1].sqrt()
 
     def products(self) -> torch.Tensor:
@@ -67,12 +74,15 @@ class Geometry:
         """Return the geometry of the points weights @ updates; `weights`  # (m, n) float64."""
         affine = _affine(weights)
         whole = torch.cat([affine, torch.eye(len(self.gram), dtype=torch.float64)[-1:]])
-        return Geometry(whole @ self.gram @ whole.T)
+        is_scaled = bool(((weights != 0).sum(dim=1) <= 1).all())  # each point is one update, times a factor
+        lengths = weights.abs() @ self.lengths if is_scaled and self.lengths is not None else None
+        return Geometry(whole @ self.gram @ whole.T, lengths)
 
     def only(self, chosen: Sequence[int]) -> Geometry:
         """Return the geometry of some updates, in this order."""
         kept = [*chosen, self.count]
-        return Geometry(self.gram[kept][:, kept])
+        lengths = None if self.lengths is None else self.lengths[list(chosen)]
+        return Geometry(self.gram[kept][:, kept], lengths)
 
     def _all_squared_distances(self) -> torch.Tensor:
         squares = self.gram.diagonal()

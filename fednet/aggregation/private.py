@@ -39,7 +39,7 @@ _SELECTING = ("krum", "multikrum")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mechanism:
+class CentreMechanism:
     """The Gaussian mechanism of one run's rounds."""
 
     sensitivity: float  # the most that one hospital moves a step, in L2
@@ -74,11 +74,11 @@ def claim_of(samples: int, *, is_private: bool) -> int:
     return min(samples, 1) if is_private else samples
 
 
-def mechanism_of(rule: str, privacy: ClientPrivacySettings, *, workers: int) -> Mechanism:
+def mechanism_of(rule: str, privacy: ClientPrivacySettings, *, workers: int) -> CentreMechanism:
     """Return how the rule's step is noised; `rule` is its name."""
     if rule in _SELECTING:
-        return Mechanism(sensitivity=2 * privacy.clip, deviation=privacy.noise * 2 * privacy.clip)
-    return Mechanism(sensitivity=2 * privacy.clip / workers, deviation=privacy.noise * privacy.clip / workers)
+        return CentreMechanism(sensitivity=2 * privacy.clip, deviation=privacy.noise * 2 * privacy.clip)
+    return CentreMechanism(sensitivity=2 * privacy.clip / workers, deviation=privacy.noise * privacy.clip / workers)
 
 
 def require_no_buffers(manifest: Manifest, *, model: str) -> None:
@@ -112,7 +112,7 @@ def _clipping(clip: float) -> Mixing:
     most = clip / (1 + _ROUNDING)
 
     def weights(geometry: Geometry, context: Context) -> torch.Tensor:
-        return clipped_to(geometry.norms() if context.norms is None else context.norms, most)
+        return clipped_to(geometry.norms(), most)
 
     return Mixing(name="client-dp", needs=lambda byzantine: 1, weights=weights)
 

@@ -120,7 +120,6 @@ def aggregate(
         Context(
             byzantine=byzantine,
             claims=claims,
-            norms=norms[sound],
             seed=seed,
             root=root,
             trial=None if trust is None else lambda plan: trust.loss(work.step(plan), work.statistics(plan)),

@@ -7,6 +7,7 @@ products cannot hold, or a common row that turned out to lie far from the others
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -36,8 +37,8 @@ class Survey:
 
     def geometry_of(self, chosen: Sequence[int]) -> Geometry:
         """Return where some of the updates lie, all of them finite."""
-        found = self._whole.only(chosen)
         norms = self.norms[list(chosen)]
+        found = replace(self._whole.only(chosen), lengths=norms)
         if are_plain(norms) and bool(found.gram.isfinite().all()) and not self._is_far(found, chosen):
             return found
         if not norms.any():

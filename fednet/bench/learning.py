@@ -55,6 +55,7 @@ class Learned:
     honest_rejected: int  # updates, over all rounds
     attackers_selected: int
     seconds: float
+    epsilon: float | None = None  # the most that a hospital has spent of its own privacy; None: it keeps none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,7 @@ class Line:
     of_pooled: float | None  # accuracy over the centralised one's
     honest_rejected: int
     attackers_selected: int
+    epsilon: float | None = None  # the most that a hospital has spent in a run; None: none keeps any privacy
 
 
 class LearnedFolder:
@@ -127,6 +129,7 @@ def line_of(setting: Setting, found: Sequence[Learned], pooled: Sequence[Learned
         of_pooled=sum(accuracies) / sum(each.accuracy[-1] for each in bases) if has_bases else None,
         honest_rejected=sum(each.honest_rejected for each in found),
         attackers_selected=sum(each.attackers_selected for each in found),
+        epsilon=max((each.epsilon for each in found if each.epsilon is not None), default=None),
     )
 
 

@@ -12,6 +12,7 @@ import click
 from fednet.commands import bench_wire
 from fednet.commands.bench_chaos import bench_chaos
 from fednet.commands.bench_dashboard import bench_dashboard
+from fednet.commands.bench_inversion import bench_inversion
 from fednet.commands.bench_learning import bench_learning
 from fednet.commands.bench_recovery import bench_recovery
 from fednet.commands.bench_train import bench_train
@@ -23,7 +24,15 @@ def command() -> None:
     """Measure this machine; every figure stands beside a reference from the same run."""
 
 
-for each in (*bench_wire.COMMANDS, bench_chaos, bench_dashboard, bench_learning, bench_recovery, bench_train):
+for each in (
+    *bench_wire.COMMANDS,
+    bench_chaos,
+    bench_dashboard,
+    bench_inversion,
+    bench_learning,
+    bench_recovery,
+    bench_train,
+):
     command.add_command(each)
 
 

@@ -224,6 +224,7 @@ class _Bench:
             honest_rejected=sum(map(len, found.honest_rejected)),
             attackers_selected=sum(found.attackers_selected),
             seconds=time.monotonic() - began,
+            epsilon=max(federation.spent().values(), default=None),
         )
 
     def _world(self, setting: Setting, settings: RunSettings) -> World:
@@ -265,9 +266,17 @@ def _print(lines: list[Line], described: dict[str, Any]) -> None:
     epochs = described["rounds"] * described["training"]["local_epochs"]
     title = f"{described['model']} at {described['image_size']} px from scratch, {epochs:g} epochs each"
     if "privacy" in described:
-        title += f", epsilon {described['privacy']['epsilon']:g} of each site's scans"
+        title += f", epsilon {described['privacy']['epsilon']:g} of each site's scans at most"
     table = Table(title=title)
-    for name in ("", "accuracy", "each seed", "macro F1", "behind centralised (95 %)", "honest left out"):
+    for name in (
+        "",
+        "accuracy",
+        "each seed",
+        "macro F1",
+        "behind centralised (95 %)",
+        "honest left out",
+        "epsilon spent",
+    ):
         table.add_column(name, justify="right" if name else "left")
     for each in lines:
         behind = each.behind
@@ -278,6 +287,7 @@ def _print(lines: list[Line], described: dict[str, Any]) -> None:
             f"{each.macro_f1:.3f}",
             f"{behind.value:+.3f} ({behind.low:+.3f} to {behind.high:+.3f})" if behind else "",
             str(each.honest_rejected),
+            "-" if each.epsilon is None else f"{each.epsilon:.3f}",
         )
     Console(width=140).print(table)
     if described["test_from"] == "published":

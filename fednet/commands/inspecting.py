@@ -159,7 +159,7 @@ def _cells(update: SentUpdate) -> tuple[str, ...]:
         f"{update.sha256[:16]}...",
         "-" if update.samples is None else str(update.samples),
         "-" if update.train_s is None else f"{update.train_s:.0f} s",
-        "-" if update.loss is None else "none" if update.epsilon else f"{update.loss:.3f}",
+        "not told" if update.epsilon else "-" if update.loss is None else f"{update.loss:.3f}",
         _counts_text(update),
         _fate(update),
     )

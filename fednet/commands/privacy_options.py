@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from fednet.config import RunSettings
     from fednet.worker.privacy import SitePrivacy
-    from fednet.worker.privacy_ledger import PrivacyLedger
+    from fednet.worker.privacy_ledger import SiteLedger
     from fednet.worker.training import PickedData
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -91,9 +92,9 @@ def site_privacy(
             )
         return None
     from fednet.worker.privacy import SitePrivacy
-    from fednet.worker.privacy_ledger import InMemory, PrivacyLedger
+    from fednet.worker.privacy_ledger import InMemory, SiteLedger
 
-    ledger = PrivacyLedger(InMemory(), name="this training's ledger") if beside is None else ledger_beside(beside)
+    ledger = SiteLedger(InMemory(), name="this training's ledger") if beside is None else ledger_beside(beside)
     return SitePrivacy(settings, ledger, run=run, planned=planned, data=data, model=model, notice=notice)
 
 
@@ -102,21 +103,32 @@ def ledger_path(model: Path) -> Path:
     return model.with_suffix(".privacy.jsonl")
 
 
-def ledger_beside(model: Path) -> PrivacyLedger:
+def ledger_beside(model: Path) -> SiteLedger:
     """Return the ledger of the hospital that keeps its own model here.
 
     Raises `BadInput` for one that was changed, or that lacks what the model in that file was charged to;
     `StorageError`.
     """
     from fednet.storage.journal import Journal
-    from fednet.worker.privacy_ledger import PrivacyLedger
+    from fednet.worker.privacy_ledger import SiteLedger
 
     path = ledger_path(model)
-    ledger = PrivacyLedger(Journal(path), name=str(path))
+    ledger = SiteLedger(Journal(path), name=str(path))
     head = _charged_to(model)
     if head:
         ledger.require(head, beside=str(model))
     return ledger
+
+
+def name_ledger(model: Path, head: str) -> None:
+    """Let a model's file name the end of its ledger anew, where more has been charged since it was trained.
+
+    Raises `ModelError`, `StorageError`.
+    """
+    from models import checkpoint
+
+    saved = checkpoint.load(model)
+    checkpoint.save(model, saved.state, replace(saved.facts, extra={**saved.facts.extra, "ledger": head}))
 
 
 def _charged_to(model: Path) -> str:

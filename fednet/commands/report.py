@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +55,7 @@ def write_report(folder: Path, *, certs: Path, out: Path | None = None, with_pdf
 
 
 def _found(folder: Path, certs: Path) -> RunFound:
+    from fednet.audit.findings import mapping_in
     from fednet.coordinator.expected_files import BEST, FINAL
     from fednet.reporting.model_card import card_files
     from fednet.reporting.report import RunFound
@@ -63,18 +63,18 @@ def _found(folder: Path, certs: Path) -> RunFound:
     from fednet.reporting.status import live_status
     from fednet.storage.history import read_audit_head, read_events, read_history
 
-    history = read_history(folder)
+    checked = _checked(folder, certs)  # takes longest: what is read after it is of one moment
     cards = []
     for model in (FINAL, BEST):
         in_json, in_markdown = (folder / name for name in card_files(model))
-        if in_json.is_file() and in_markdown.is_file():
-            cards.append((json.loads(in_json.read_bytes()), in_markdown.read_text(encoding="utf-8")))
+        if in_json.is_file() and in_markdown.is_file() and (card := mapping_in(in_json.read_bytes())) is not None:
+            cards.append((card, in_markdown.read_text(encoding="utf-8", errors="replace")))
     return RunFound(
-        history=history,
+        history=read_history(folder),
         live=live_status(folder),
         events=read_events(folder, most=MOST_EVENTS),
         audit=read_audit_head(folder),
-        checked=_checked(folder, certs),
+        checked=checked,
         cards=cards,
         made=datetime.now(UTC),
     )

@@ -22,7 +22,7 @@ from fednet.coordinator.aggregator import TrustIn, help_aggregate
 from fednet.coordinator.crew import dismiss, join_team
 from fednet.coordinator.gatekeeper import Gate, Gatekeeper, open_gate
 from fednet.coordinator.handover import Handover
-from fednet.coordinator.privacy_ledger import PrivacyLedger, promise, require_affordable
+from fednet.coordinator.privacy_ledger import CentreLedger, promise, require_affordable
 from fednet.coordinator.record import Retention, RunRecord
 from fednet.coordinator.service import Coordinator
 from fednet.errors import BadInput
@@ -219,7 +219,7 @@ async def _serve(
         break_seal(options.folder)
         flat, server = _resume(store, record, writer, options, console)
         if settings.client_privacy.is_on and not record.rounds:
-            PrivacyLedger(settings, store).require_room()
+            CentreLedger(settings, store).require_room()
     else:
         record.begin(flat, manifest=manifest.digest)
     coordinator = Coordinator(

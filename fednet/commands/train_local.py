@@ -23,7 +23,13 @@ from fednet.commands.options import (
     training_settings,
     weights_option,
 )
-from fednet.commands.privacy_options import privacy_options, privacy_settings, require_private, site_privacy
+from fednet.commands.privacy_options import (
+    name_ledger,
+    privacy_options,
+    privacy_settings,
+    require_private,
+    site_privacy,
+)
 
 
 @click.command("train-local")
@@ -158,6 +164,8 @@ def command(
                 extra={"ledger": privacy.head} if privacy else {},
             )
             checkpoint.save(save, network.state_dict(), facts)
+        elif save is not None and privacy is not None:
+            name_ledger(save, privacy.head)
     if save is not None:
         counts = [each.class_counts() for each in sets]
         card = leave_card(

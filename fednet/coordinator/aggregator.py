@@ -19,6 +19,7 @@ from fednet.config import RunSettings, WorkerName, derived_seed
 from fednet.coordinator.crew import announce, awaited, shared_trust
 from fednet.coordinator.desk import DeliveredUpdate
 from fednet.errors import AggregationError
+from fednet.reporting.scaling import classical_scaling
 from fednet.storage.spool import SpoolRows, read_spooled
 from fednet.tensors import Manifest, applied, buffer_views, empty_flat
 
@@ -43,6 +44,7 @@ class Combined:
     quarantined: frozenset[WorkerName]
     server: ServerState  # what the server's optimiser remembers after it
     privacy: dict[str, Any] | None = None  # what the step's noise has spent, where it has any
+    map: list[list[float]] | None = None  # the scored updates in the plane, where their distances are not kept
 
     def document(self, delivered: Mapping[WorkerName, DeliveredUpdate]) -> dict[str, Any]:
         """Return what the run's record keeps of the aggregation; plain JSON types."""
@@ -76,6 +78,7 @@ class Combined:
                 "cut": _finite(self.outcome.cut),
                 "note": self.outcome.note,
                 "squared_distances": self._distances(),
+                **({"map": self.map} if self.map is not None else {}),
             },
             **({"client_privacy": self.privacy} if self.privacy is not None else {}),
         }
@@ -84,7 +87,7 @@ class Combined:
         """Return the matrix with seven digits, or None where it is too large to be kept, or tells what noise hides."""
         if len(self.outcome.scored) > MOST_DISTANCES or self.privacy is not None:
             return None
-        return [[float(f"{value:.7g}") for value in row] for row in self.outcome.distances.tolist()]
+        return [[_seven_digits(value) for value in row] for row in self.outcome.distances.tolist()]
 
 
 def combine_updates(
@@ -138,12 +141,23 @@ def combine_updates(
         step, told = release(step, clipped_in(outcome))
     step, after = server_step(step, server, settings.server)
     model = applied(base, step, outcome.buffers, manifest)
-    return Combined(model, outcome, frozenset(quarantined), after, told)
+    return Combined(model, outcome, frozenset(quarantined), after, told, None if is_private else _map_of(outcome))
 
 
 def clipped_in(outcome: Outcome) -> int:
     """Return how many updates of a round were clipped."""
     return sum(verdict.kept is not None and verdict.kept < 1 for verdict in outcome.verdicts)
+
+
+def _map_of(outcome: Outcome) -> list[list[float]] | None:
+    """Return where the scored updates lie in the plane, of so many that their distances are not kept."""
+    if len(outcome.scored) <= MOST_DISTANCES:
+        return None
+    return [[_seven_digits(x), _seven_digits(y)] for x, y in classical_scaling(outcome.distances.numpy())]
+
+
+def _seven_digits(value: float) -> float:
+    return float(f"{value:.7g}")
 
 
 def model_with(

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from fednet.aggregation.private import Mechanism, mechanism_of
+from fednet.aggregation.private import CentreMechanism, mechanism_of
 from fednet.aggregation.rules.registry import recipe_named
 from fednet.config import RunSettings
 from fednet.errors import BadInput, RunParked
@@ -38,7 +38,7 @@ def require_affordable(settings: RunSettings) -> None:
     _require_within(settings, draws=0)
 
 
-class PrivacyLedger:
+class CentreLedger:
     """One run's account. Satisfies `fednet.coordinator.aggregator.Release` by `release`. Works on disk."""
 
     def __init__(self, settings: RunSettings, store: RunStore) -> None:
@@ -84,7 +84,7 @@ class PrivacyLedger:
         }
 
 
-def _mechanism(settings: RunSettings) -> Mechanism:
+def _mechanism(settings: RunSettings) -> CentreMechanism:
     rule = recipe_named(settings.aggregator).rule.name
     return mechanism_of(rule, settings.client_privacy, workers=settings.workers)
 

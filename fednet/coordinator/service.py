@@ -26,7 +26,7 @@ from fednet.coordinator.declining import declined_in
 from fednet.coordinator.desk import DeliveredUpdate, Desk, ModelOffer
 from fednet.coordinator.expulsion import Expulsion, ReadRevocations
 from fednet.coordinator.laggards import laggards
-from fednet.coordinator.privacy_ledger import PrivacyLedger
+from fednet.coordinator.privacy_ledger import CentreLedger
 from fednet.coordinator.reception import Reception
 from fednet.coordinator.record import RunRecord, Timings
 from fednet.coordinator.round import (
@@ -136,7 +136,7 @@ class Coordinator:
         self._show_status = show_status
         loop = asyncio.get_running_loop()
         committed = record.rounds
-        self._ledger = PrivacyLedger(settings, store) if settings.client_privacy.is_on else None
+        self._ledger = CentreLedger(settings, store) if settings.client_privacy.is_on else None
         self._rounds = Rounds(
             settings,
             first_round=len(committed) + 1,

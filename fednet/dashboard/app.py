@@ -49,6 +49,8 @@ def dashboard_app(feed: Feed, door: Door, *, watch: Watch | None = None) -> ASGI
         return Response(await run_in_threadpool(lambda: exposition(feed.overview())), media_type=_METRICS_TYPE)
 
     async def events(request: Request) -> Response | EventStream:
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream")
         if watching.watchers >= MAX_WATCHERS:
             return _error(503, f"{MAX_WATCHERS} pages watch this run already: close one")
         return EventStream(watching)

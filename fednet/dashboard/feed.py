@@ -15,9 +15,7 @@ from fednet.reporting.status import STATUS_NAME, live_status
 from fednet.reporting.tally import Tally
 from fednet.storage.history import (
     RunHistory,
-    read_audit_head,
-    read_events,
-    read_history,
+    read_news,
     read_round,
     rounds_after,
 )
@@ -99,17 +97,15 @@ class Feed:
             if settings is None:
                 raise BadInput(f"run {self._folder}", found="a run that has not begun", todo="wait for it")
             self._tally = Tally(settings.classes)
-        for document in rounds_after(self._folder, self._tally.rounds[-1] if self._tally.rounds else 0):
-            self._tally.add(document)
-        history = read_history(self._folder, known=self._tally.ranked)
-        if self._history is not None and self._history.run != history.run:
+            for document in rounds_after(self._folder, 0):  # of a long run only one at a time is in memory
+                self._tally.add(document)
+        news = read_news(self._folder, known=self._tally.ranked, most_events=MOST_EVENTS)
+        if self._history is not None and self._history.run != news.history.run:
             self._history = None  # another run in its place
             return self._read()
-        for document in history.rounds:  # committed meanwhile
+        for document in news.history.rounds:
             self._tally.add(document)
-        self._history = history
-        self._events = read_events(self._folder, most=MOST_EVENTS)
-        self._audit = read_audit_head(self._folder)
+        self._history, self._events, self._audit = news.history, news.events, news.audit
         return None
 
     def _silence(self) -> int:

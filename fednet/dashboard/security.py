@@ -93,13 +93,17 @@ class Guard:
             return JSONResponse({"error": reason}, status, {"allow": "GET, HEAD"} if status == 405 else None)
         asked = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
         if self._door.knows([*_cookies(headers), *_bearers(headers)]):
-            return RedirectResponse(scope["path"], 303) if asked else None
+            return RedirectResponse(_path(scope), 303) if asked else None
         if not self._door.knows(asked):
             reason = "a token is needed: open the address that was printed when the page was started"
             return JSONResponse({"error": reason}, 401, {"www-authenticate": "Bearer"})
-        response = RedirectResponse(scope["path"], 303)  # so that the token stays in no history
+        response = RedirectResponse(_path(scope), 303)  # so that the token stays in no history
         response.set_cookie(COOKIE, asked[0], path="/", secure=True, httponly=True, samesite="strict")
         return response
+
+
+def _path(scope: Scope) -> str:
+    return "/" + str(scope["path"]).lstrip("/\\")  # `//elsewhere` is another host's page
 
 
 def _cookies(headers: Headers) -> Sequence[str]:

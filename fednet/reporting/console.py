@@ -175,7 +175,7 @@ class RunConsole:
                 str(each.number),
                 *figures,
                 f"{each.updates - len(each.rejected)} of {each.updates}",
-                *(duration(each.seconds[name]) if name in each.seconds else "-" for name in spent),
+                *(_seconds(each.seconds.get(name)) for name in spent),
                 Text(_named(each.rejected), style="red" if each.rejected else "dim"),
             )
         return table
@@ -241,6 +241,10 @@ def _shown(document: dict[str, Any]) -> _ShownRound:
         seconds=document["seconds"],
         ranked={name: document[name] for name in _RANKED if name in document},
     )
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} s" if value < 10 else duration(value)
 
 
 def _named(names: Sequence[str]) -> str:

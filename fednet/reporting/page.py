@@ -16,6 +16,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_SCROLLS = '<div class="scroll" tabindex="0" role="group" aria-label="table">'
 _CARD_LEVELS = {"h1": "h3", "h2": "h4"}  # a card stands within a section of a page
 
 
@@ -55,7 +56,9 @@ def markdown(text: str) -> Markup:
     tokens = parser.parse(text)
     for token in tokens:
         token.tag = _CARD_LEVELS.get(token.tag, token.tag)
-    return Markup(parser.renderer.render(tokens, parser.options, {}))  # noqa: S704 - escaped by the renderer
+    found = str(parser.renderer.render(tokens, parser.options, {}))
+    found = found.replace("<table>", f"{_SCROLLS}<table>").replace("</table>", "</table></div>")
+    return Markup(found)  # noqa: S704 - what it was given, the renderer has escaped
 
 
 @functools.cache

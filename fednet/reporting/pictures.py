@@ -1,4 +1,4 @@
-"""Pictures: the class mix of a split's sites, and a run's course; drawn with matplotlib, without a screen."""
+"""Pictures: a split's class mix, a grid's accuracies, rebuilt scans; drawn with matplotlib, without a screen."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
 from fednet.storage.atomic import write_bytes
+
+if TYPE_CHECKING:
+    import torch
 
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # Okabe-Ito: safe for colour-blind
 
@@ -57,6 +61,22 @@ def draw_grid(
     axes.set_xlabel("attack")
     axes.set_ylabel("rule")
     axes.set_title(title)
+    _save(figure, path)
+
+
+def draw_rebuilt(path: Path, rows: Sequence[Mapping[str, tuple[torch.Tensor, str]]]) -> None:
+    """Draw a row for each scan, a column for each name, with a line below it; images  # (1, s, s), grey of 0 to 1."""
+    columns = list(rows[0])
+    figure = Figure(figsize=(2.0 * len(columns), 2.15 * len(rows) + 0.2), layout="constrained")
+    places = figure.subplots(len(rows), len(columns), squeeze=False)
+    for row, line in zip(rows, places, strict=True):
+        for (name, (image, text)), axes in zip(row.items(), line, strict=True):
+            axes.imshow(image[0].numpy(), vmin=0.0, vmax=1.0, cmap="gray", interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.set_xlabel(text, fontsize=8)
+            if row is rows[0]:
+                axes.set_title(name, fontsize=9)
     _save(figure, path)
 
 

@@ -98,7 +98,7 @@ def run_report(found: RunFound, *, is_open: bool = False) -> str:
         events=_events(view["events"]),
         settings=[(name, shown(value)) for name, value in flat(view["settings"])],
         split=_split(found.cards),
-        cards=[(_card_title(card), markdown(text)) for card, text in found.cards],
+        cards=[(_card_title(card), markdown(text)) for card, text in _different(found.cards)],
     )
 
 
@@ -230,6 +230,15 @@ def _split(cards: Sequence[tuple[Mapping[str, Any], str]]) -> dict[str, Any] | N
         "sides": listed(rows, most=MOST_WORKERS, what="sides", which="the first ones"),
         "duplicates": [(in_words(name), f"{count:,}") for name, count in (found["duplicates"] | left_out).items()],
     }
+
+
+def _different(cards: Sequence[tuple[Mapping[str, Any], str]]) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Yield one card of each model: two files may hold the same."""
+    seen = set()
+    for card, text in cards:
+        if card["model"]["sha256"] not in seen:
+            seen.add(card["model"]["sha256"])
+            yield card, text
 
 
 def _card_title(card: Mapping[str, Any]) -> str:

@@ -36,7 +36,7 @@ _VARIABLES = {
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be searched, read aloud and copied
     "text.parse_math": False,  # a worker may be called $x$
-    "font.size": 9.5,
+    "font.size": 10.0,
     "text.color": _INK,
     "axes.labelcolor": _MUTED,
     "axes.edgecolor": _GRID,
@@ -51,8 +51,8 @@ _STYLE: dict[Any, Any] = {
 }
 _DASHES = ("-", "--", "-.", ":")  # told apart in black and white too
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_SIZE = (5.0, 3.1)  # inches
-_SQUARE = 4.2  # inches high, for what has two directions
+_SIZE = (4.6, 2.9)  # inches
+_SQUARE = 3.9  # inches high, for what has two directions
 _MOST_MARKED = 40  # rounds: of more, markers run into each other
 _MOST_BARS = 60  # rounds: of more, bars are thinner than the gaps between them
 _MOST_NAMED = 30  # workers whose names fit beside an axis

@@ -99,7 +99,7 @@ def last_round(view: View, last: Mapping[str, Any]) -> dict[str, Any]:
     notes += [f"The guard refused this round's step: {last['refused']['reason']}"] if last["refused"] else []
     if last["distances_left_out"]:
         notes.append(f"The distances of {last['distances_left_out']:,} updates are not drawn: nobody would see a cell.")
-    if len(scored) > _MOST_POINTS:
+    if last["map"] and len(scored) > _MOST_POINTS:
         notes.append(f"The map shows {_MOST_POINTS:,} of {len(scored):,} updates: those that did not count first.")
     text = f"{how}: {counted} of {len(updates)} updates counted."
     return {"text": text, "pictures": list(_round_pictures(last)), "notes": notes}

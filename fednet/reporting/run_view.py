@@ -36,7 +36,7 @@ def overview(
     settings = history.settings
     tally = tally or tally_of(history.rounds, settings.classes)
     is_running = history.standing is Standing.RUNNING
-    live = live if is_running else None
+    live = live if is_running and live is not None and _is_of_this_process(live, events) else None
     silent_s = None if live is None else (now - datetime.fromisoformat(live["updated"])).total_seconds()
     return {
         "run": history.run,
@@ -103,6 +103,12 @@ def view_of(document: Document) -> dict[str, Any]:
         "declined": document.get("declined", {}),
         "revoked": document.get("revoked", {}),
     }
+
+
+def _is_of_this_process(live: Live, events: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether it was said after the run began, or was resumed: an earlier process may have left it."""
+    begun = next((each["at"] for each in events if each["what"] in ("began", "resumed")), None)
+    return begun is None or datetime.fromisoformat(live["updated"]) >= datetime.fromisoformat(begun)
 
 
 def _map_of(squared: Sequence[Sequence[float]]) -> list[list[float]]:

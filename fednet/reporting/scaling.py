@@ -6,19 +6,18 @@ B = -J D2 J / 2 holds the points' inner products about their centre; its two lar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
+import numpy.typing as npt
 
 
-def classical_scaling(squared_distances: Sequence[Sequence[float]]) -> list[list[float]]:
+def classical_scaling(squared_distances: npt.ArrayLike) -> list[list[float]]:
     """Return n points [x, y] about their centre; squared_distances  # (n, n), symmetric.
 
     Each axis points to where its farthest point lies, so that the same matrix is drawn the same way.
     """
-    if len(squared_distances) < 2:
-        return [[0.0, 0.0]] * len(squared_distances)
     squared = np.asarray(squared_distances, dtype=np.float64)
+    if len(squared) < 2:
+        return [[0.0, 0.0]] * len(squared)
     centred = squared - squared.mean(axis=0)
     products = -0.5 * (centred - centred.mean(axis=1, keepdims=True))
     values, vectors = np.linalg.eigh((products + products.T) / 2)

@@ -144,6 +144,10 @@ class VirtualFederation:
         self._network.load_state_dict(views(self._model, self._manifest))
         return self._network
 
+    def spent(self) -> dict[str, float]:
+        """Return the epsilon that each hospital has spent of its own privacy; {} where none keeps any."""
+        return self._private.spent() if self._private else {}
+
     def run(self, *, on_round: Callable[[int, float], None] = lambda number, accuracy: None) -> Simulated:
         """Run all rounds; an aggregation that cannot be done safely parks the run, as it does over sockets.
 

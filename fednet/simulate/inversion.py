@@ -2,13 +2,12 @@
 
 It knows the model that it sent; a step of plain SGD sends the gradient back, times minus the learning rate. The
 gradient of a layer's weights is D' U  # (outputs, patch): each row mixes the patches U that the layer saw, one for
-each place of its output in each scan. Where these are no more than the rows, the rows span what the patches span
+each place of its output in each scan. So the rows span what the patches span, or part of it where there are fewer rows
 (Dimitrov et al., "SPEAR: Exact Gradient Inversion of Batches in Federated Learning", NeurIPS 2024, for fully connected
-layers; a convolution is one that sees patches). Sought are images whose own patches span the same, which takes forward
-passes of the first layers only, and no label. How they are sought is Geiping et al.'s ("Inverting Gradients: How easy is
-it to break privacy in federated learning?", NeurIPS 2020): Adam by the signs of the gradient, few edges (total variation).
-Their goal, alike gradients (first Zhu et al., "Deep Leakage from Gradients", NeurIPS 2019), was tried here too: in
-the same time it came no closer to the scans than a mean of others.
+layers; a convolution is one that sees patches). Sought are images whose own patches span it too: that takes forward
+passes of the first layers only, and no label. They are sought as by Geiping et al. ("Inverting Gradients: How easy is
+it to break privacy in federated learning?", NeurIPS 2020): Adam by the signs of the gradient, and few edges (total
+variation).
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from fednet.tensors import Manifest, parameters_of, views
 AsInput = Callable[[torch.Tensor], torch.Tensor]
 """Turns grey images of 0 to 1  # (b, 1, s, s) into what the model takes."""
 
-_LAYERS = 2  # the first ones that tell: later ones know less of single pixels
 _UNEVEN = 0.02  # noise on the start, or the images of a batch would stay alike
 _RIDGE = 1e-9  # of the patches' mean square: alike patches, of a black edge, span less than their number
 
@@ -36,7 +34,8 @@ _RIDGE = 1e-9  # of the patches' mean square: alike patches, of a black edge, sp
 class Effort:
     """How hard it is tried."""
 
-    steps: int = 300
+    steps: int = 300  # of a try
+    tries: int = 1  # at most, from other noise: as many as it takes to find enough; the best one counts
     first_step: float = 0.2  # of grey, on each pixel; falls to nothing along a cosine
     smoothness: float = 0.01  # what an image costs whose neighbours all differ by 1
     enough: float = 3e-4  # a mismatch at which there is nothing more to find
@@ -79,13 +78,20 @@ def rebuild(
     """
     network.train()
     layers = _telling(network, gradient, as_input(start))
-    noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(seed))
-    images = (start + _UNEVEN * noise).requires_grad_()
+    generator = torch.Generator().manual_seed(seed)
+    found: list[Rebuilt] = []
+    while len(found) < effort.tries and not any(each.mismatch < effort.enough for each in found):
+        uneven = start + _UNEVEN * torch.randn(start.shape, generator=generator)
+        found.append(_descended(uneven, lambda images: _mismatch(network, layers, as_input(images)), effort))
+    return min(found, key=lambda each: each.mismatch)
+
+
+def _descended(images: torch.Tensor, mismatch_of: Callable[[torch.Tensor], torch.Tensor], effort: Effort) -> Rebuilt:
+    images.requires_grad_()
     optimiser = torch.optim.Adam([images], lr=effort.first_step)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, effort.steps)
-    mismatch = torch.ones(())
     for _ in range(effort.steps):
-        mismatch = _mismatch(network, layers, as_input(images))
+        mismatch = mismatch_of(images)
         if float(mismatch.detach()) < effort.enough:
             break
         (slope,) = torch.autograd.grad(mismatch + effort.smoothness * _variation(images), images)
@@ -94,31 +100,39 @@ def rebuild(
         schedule.step()
         with torch.no_grad():
             images.clamp_(0.0, 1.0)
-    return Rebuilt(images=images.detach().clamp(0.0, 1.0), mismatch=float(mismatch.detach()))
+    with torch.no_grad():
+        return Rebuilt(images=images.detach().clamp(0.0, 1.0), mismatch=float(mismatch_of(images)))
 
 
 def _telling(network: nn.Module, gradient: Mapping[str, torch.Tensor], images: torch.Tensor) -> list[_Layer]:
-    """Return the first layers that have no more places, over the whole batch, than outputs."""
-    modules = {
-        name: each for name, each in network.named_modules() if isinstance(each, nn.Conv2d | nn.Linear) and each.weight.requires_grad
+    """Return the layers to go by: one that knows single pixels, and a later one that keeps the search from dead ends.
+
+    The first one whose patches, of the whole batch, can span half of their space at most, and the first one with at
+    least twice as many outputs as patches, so that its gradient has their whole span.
+    """
+    modules = {name: each for name, each in network.named_modules() if isinstance(each, nn.Conv2d | nn.Linear)}
+    places = {
+        name: len(each) for name, each in zip(modules, _patches(network, list(modules.values()), images), strict=True)
     }
-    seen = _patches(network, list(modules.values()), images)
-    layers = []
-    for (name, module), patches in zip(modules.items(), seen, strict=True):
-        rows = gradient[f"{name}.weight"].flatten(1).double()
-        if len(patches) <= min(rows.shape):
-            layers.append(_Layer(module=module, span=torch.linalg.svd(rows, full_matrices=False)[2][: len(patches)]))
-        if len(layers) == _LAYERS:
-            return layers
-    if not layers:
-        raise BadInput("gradient inversion", found=f"no layer that tells {len(images)} images apart", todo="try fewer")
-    return layers
+    rows = {name: gradient[f"{name}.weight"].flatten(1) for name in modules}  # each (outputs, patch)
+    early = next((name for name in modules if 2 * places[name] <= rows[name].shape[1]), None)
+    sure = next((name for name in modules if 2 * places[name] <= rows[name].shape[0]), None)
+    if early is None or sure is None:
+        raise BadInput("gradient inversion", found=f"no layer that tells {len(images)} images apart", expected="fewer")
+    return [_Layer(module=modules[name], span=_span(rows[name], places[name])) for name in dict.fromkeys((early, sure))]
+
+
+def _span(rows: torch.Tensor, dimensions: int) -> torch.Tensor:
+    """Return what the rows of a gradient span, in as many directions at most  # (k, patch) float64, orthonormal."""
+    directions: torch.Tensor = torch.linalg.svd(rows.double(), full_matrices=False)[2]
+    return directions[:dimensions]
 
 
 def _mismatch(network: nn.Module, layers: Sequence[_Layer], images: torch.Tensor) -> torch.Tensor:
     """Return the share of the layers' spans that lies outside of what the images' patches span; a scalar, 0 to 1."""
     seen = _patches(network, [each.module for each in layers], images)
-    return torch.stack([1 - _covered(layer.span, own) for layer, own in zip(layers, seen, strict=True)]).mean()
+    shares = torch.stack([1 - _covered(layer.span, own) for layer, own in zip(layers, seen, strict=True)])
+    return shares.mean()
 
 
 def _covered(span: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
@@ -127,7 +141,7 @@ def _covered(span: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
     products = patches @ patches.T
     ridge = _RIDGE * products.diagonal().mean().detach()
     factor = torch.linalg.cholesky(products + ridge * torch.eye(len(products)))
-    onto = torch.linalg.solve_triangular(factor, patches @ span.T, upper=False)
+    onto: torch.Tensor = torch.linalg.solve_triangular(factor, patches @ span.T, upper=False)
     return onto.square().sum() / len(span)
 
 

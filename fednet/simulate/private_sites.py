@@ -34,11 +34,11 @@ class PrivateSites:
 
     def _new(self, name: str, model: nn.Module, data: PickedData) -> SitePrivacy:
         from fednet.worker.privacy import SitePrivacy  # brings Opacus, which takes seconds
-        from fednet.worker.privacy_ledger import InMemory, PrivacyLedger
+        from fednet.worker.privacy_ledger import InMemory, SiteLedger
 
         return SitePrivacy(
             self._settings,
-            PrivacyLedger(InMemory(), name=name),
+            SiteLedger(InMemory(), name=name),
             run="virtual",
             planned=self._planned,
             data=data,

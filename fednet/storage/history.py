@@ -57,11 +57,32 @@ def read_history(folder: Path, *, known: Sequence[Document] = ()) -> RunHistory:
     history has those after them.
     """
     with _opened(folder) as database:
-        begun = database.execute("SELECT id, created_s, settings, software FROM run").fetchone()
-        if begun is None:
-            raise BadInput(f"run {folder}", found="a run that was never begun")
-        documents = list(_rounds(database, after=known[-1]["round"] if known else 0))
-        ending, declined = _ending(database), _declined(database)
+        return _history(database, folder, known)
+
+
+@dataclass(frozen=True, kw_only=True)
+class News:
+    """A run as it is by now: its history after the rounds that are known, and what else happened."""
+
+    history: RunHistory
+    events: list[dict[str, str]]  # as of `read_events`
+    audit: dict[str, Any] | None  # as of `read_audit_head`
+
+
+def read_news(folder: Path, *, known: Sequence[Document], most_events: int) -> News:
+    """Return all of it in one look; raises as `read_history`."""
+    with _opened(folder) as database:
+        return News(
+            history=_history(database, folder, known), events=_events(database, most_events), audit=_head(database)
+        )
+
+
+def _history(database: sqlite3.Connection, folder: Path, known: Sequence[Document]) -> RunHistory:
+    begun = database.execute("SELECT id, created_s, settings, software FROM run").fetchone()
+    if begun is None:
+        raise BadInput(f"run {folder}", found="a run that was never begun")
+    documents = list(_rounds(database, after=known[-1]["round"] if known else 0))
+    ending, declined = _ending(database), _declined(database)
     run, created_s, settings, software = begun
     found = run_settings_from(json.loads(settings))
     return RunHistory(
@@ -103,9 +124,13 @@ def read_round(folder: Path, number: int) -> dict[str, Any]:
 def read_events(folder: Path, *, most: int) -> list[dict[str, str]]:
     """Return what happened in a run beside its rounds, newest first: `at` (ISO, UTC), `what`, `detail`."""
     with _opened(folder) as database:
-        if not _has_records(database):
-            return []
-        rows = database.execute("SELECT at_s, what, detail FROM events ORDER BY rowid DESC LIMIT ?", (most,)).fetchall()
+        return _events(database, most)
+
+
+def _events(database: sqlite3.Connection, most: int) -> list[dict[str, str]]:
+    if not _has_records(database):
+        return []
+    rows = database.execute("SELECT at_s, what, detail FROM events ORDER BY rowid DESC LIMIT ?", (most,))
     return [
         {"at": datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds"), "what": what, "detail": detail}
         for at_s, what, detail in rows
@@ -115,9 +140,13 @@ def read_events(folder: Path, *, most: int) -> list[dict[str, str]]:
 def read_audit_head(folder: Path) -> dict[str, Any] | None:
     """Return the last record of a run's chain, `round` and `head` (its digest); None where it has no chain."""
     with _opened(folder) as database:
-        if not _has_records(database):
-            return None
-        row = database.execute("SELECT round, header FROM audit ORDER BY round DESC LIMIT 1").fetchone()
+        return _head(database)
+
+
+def _head(database: sqlite3.Connection) -> dict[str, Any] | None:
+    if not _has_records(database):
+        return None
+    row = database.execute("SELECT round, header FROM audit ORDER BY round DESC LIMIT 1").fetchone()
     return None if row is None else {"round": row[0], "head": digest_of_header(row[1])}
 
 

@@ -29,7 +29,7 @@ class SentUpdate:
     nbytes: int | None = None
     samples: int | None = None  # how many scans it says it was trained on
     train_s: float | None = None
-    loss: float | None = None
+    loss: float | None = None  # nor is any told under differential privacy
     confusion: tuple[int, ...] = ()  # counts told of the round's model on held-out scans
     epsilon: float = 0.0  # of differential privacy, spent by all trainings so far; 0: none is told, as with `delta`
     delta: float = 0.0
@@ -95,7 +95,7 @@ def _note(line: Line, updates: dict[tuple[int, str], SentUpdate]) -> None:
             nbytes=int(line["nbytes"]),
             samples=int(line["samples"]),
             train_s=float(line["train_s"]),
-            loss=float(line["loss"]),
+            loss=None if float(line["epsilon"]) else float(line["loss"]),
             confusion=tuple(map(int, line["confusion"])),
             epsilon=float(line["epsilon"]),
             delta=float(line["delta"]),

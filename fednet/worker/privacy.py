@@ -14,10 +14,12 @@ from fednet.config import PrivacySettings, RunSettings, TrainingSettings
 from fednet.errors import DECLINED, BadInput, Refused
 from fednet.worker.compute import Compute
 from fednet.worker.privacy_accounting import epsilon_of, noise_multiplier_for
-from fednet.worker.privacy_ledger import Mechanism, PrivacyLedger, rate_and_steps
-from fednet.worker.private_training import objection_to, train_privately
+from fednet.worker.privacy_ledger import SiteLedger, SiteMechanism, rate_and_steps
+from fednet.worker.private_training import objection_to, require_finite, train_privately
 from fednet.worker.progress import TrainingProgress
 from fednet.worker.training import PickedData, TrainingResult
+
+_NOT_FINITE = "the round's model has weights that are not finite: nothing was trained, and no privacy spent"
 
 
 class SitePrivacy:
@@ -26,7 +28,7 @@ class SitePrivacy:
     def __init__(
         self,
         settings: PrivacySettings,
-        ledger: PrivacyLedger,
+        ledger: SiteLedger,
         *,
         run: str,
         planned: RunSettings,
@@ -79,9 +81,11 @@ class SitePrivacy:
     ) -> TrainingResult:
         """Train `model` in place as `train_privately` does; one that is stopped costs nothing.
 
-        Raises `Refused` where the budget has no room for it, `TrainingError` or `StorageError`.
+        Raises `Refused` where the budget has no room for it, `TrainingError` or `StorageError`. A model that is not
+        finite costs nothing either: nothing could be learnt from it, and whoever sends such must not use up the budget.
         """
         self._require_private(training, model)
+        require_finite(model, otherwise=_NOT_FINITE)
         mechanism = self._mechanism(training)
         if mechanism.steps:
             self._charge(round_number, mechanism)
@@ -100,7 +104,7 @@ class SitePrivacy:
             self._ledger.give_back(self._run, round_number, epsilon=before, delta=self.delta)
         return result
 
-    def _charge(self, round_number: int, mechanism: Mechanism) -> None:
+    def _charge(self, round_number: int, mechanism: SiteMechanism) -> None:
         epsilon = epsilon_of([*self._ledger.charged, mechanism], delta=self.delta)
         if epsilon > self._settings.epsilon:
             raise self._used_up(f"round {round_number} would make it {epsilon:.4g}")
@@ -113,16 +117,18 @@ class SitePrivacy:
         noise = noise_multiplier_for(rate, wanted, epsilon=self._settings.epsilon, delta=self.delta, before=spent)
         if noise is None:
             raise self._used_up(f"too little is left for a run of {wanted} steps")
-        self._ledger.plan(self._run, Mechanism(noise_multiplier=noise, sample_rate=rate, steps=wanted), self._settings)
+        self._ledger.plan(
+            self._run, SiteMechanism(noise_multiplier=noise, sample_rate=rate, steps=wanted), self._settings
+        )
         self._notice(
             f"privacy: {planned.rounds} rounds of {steps} steps, each with {rate:.1%} of the scans by chance and noise "
             f"of {noise:.3g} times the clip {self._settings.clip:g}, use up epsilon {self._settings.epsilon:g}"
         )
         return noise
 
-    def _mechanism(self, training: TrainingSettings) -> Mechanism:
+    def _mechanism(self, training: TrainingSettings) -> SiteMechanism:
         rate, steps = self._rate_and_steps(training)
-        return Mechanism(noise_multiplier=self._noise, sample_rate=rate, steps=steps)
+        return SiteMechanism(noise_multiplier=self._noise, sample_rate=rate, steps=steps)
 
     def _rate_and_steps(self, training: TrainingSettings) -> tuple[float, int]:
         return rate_and_steps(self._data.samples, batch_size=training.batch_size, epochs=training.local_epochs)

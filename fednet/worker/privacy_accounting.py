@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fednet.privacy.accounting import spent
-from fednet.worker.privacy_ledger import Mechanism
+from fednet.worker.privacy_ledger import SiteMechanism
 
 _TOLERANCE = 0.01  # of epsilon: as Opacus's `get_noise_multiplier`
 _LEAST_NOISE, _MOST_NOISE = 0.1, 1e4  # in clips: less noise spends epsilons of hundreds, more drowns every step
 
 
-def epsilon_of(mechanisms: Sequence[Mechanism], *, delta: float) -> float:
+def epsilon_of(mechanisms: Sequence[SiteMechanism], *, delta: float) -> float:
     """Return the epsilon that all of these together spend; 0.0 for none."""
     steps: dict[tuple[float, float], int] = {}  # of those that are alike: hundreds of rounds, accounted in an instant
     for each in mechanisms:
@@ -26,7 +26,7 @@ def epsilon_of(mechanisms: Sequence[Mechanism], *, delta: float) -> float:
 
 
 def noise_multiplier_for(
-    sample_rate: float, steps: int, *, epsilon: float, delta: float, before: Sequence[Mechanism] = ()
+    sample_rate: float, steps: int, *, epsilon: float, delta: float, before: Sequence[SiteMechanism] = ()
 ) -> float | None:
     """Return the least noise by which so many steps spend, with what was spent `before`, at most `epsilon`.
 
@@ -39,7 +39,7 @@ def noise_multiplier_for(
     def spent_by(noise: float) -> float:
         return epsilon_of([*before, replace(planned, noise_multiplier=noise)], delta=delta)
 
-    planned = Mechanism(noise_multiplier=_MOST_NOISE, sample_rate=sample_rate, steps=steps)
+    planned = SiteMechanism(noise_multiplier=_MOST_NOISE, sample_rate=sample_rate, steps=steps)
     low, high = _LEAST_NOISE, 2 * _LEAST_NOISE
     while (found := spent_by(high)) > epsilon:
         low, high = high, 2 * high

@@ -25,7 +25,7 @@ _PLANNED, _CHARGED, _GIVEN_BACK = "planned", "charged", "given back"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mechanism:
+class SiteMechanism:
     """Steps of DP-SGD that are alike; what they spend depends on nothing else (Abadi et al. 2016)."""
 
     noise_multiplier: float  # standard deviation of the noise, in clips
@@ -63,7 +63,7 @@ class InMemory:
         """Forget it: what it says is in the ledger."""
 
 
-class PrivacyLedger:
+class SiteLedger:
     """All that one hospital's scans have been used for under differential privacy."""
 
     def __init__(self, lines: Lines, *, name: str) -> None:
@@ -85,7 +85,7 @@ class PrivacyLedger:
         return self._book.head
 
     @property
-    def charged(self) -> list[Mechanism]:
+    def charged(self) -> list[SiteMechanism]:
         """Everything that counts, over all runs."""
         return [mechanism for _, _, mechanism in self._book.charged]
 
@@ -104,7 +104,7 @@ class PrivacyLedger:
         """Return with how much noise this run trains, if that was decided."""
         return self._book.planned.get(run)
 
-    def plan(self, run: str, mechanism: Mechanism, settings: PrivacySettings) -> None:
+    def plan(self, run: str, mechanism: SiteMechanism, settings: PrivacySettings) -> None:
         """Remember how a run is going to train."""
         self._append(
             kind=_PLANNED,
@@ -116,7 +116,7 @@ class PrivacyLedger:
             clip=settings.clip,
         )
 
-    def charge(self, run: str, round_number: int, mechanism: Mechanism, *, epsilon: float, delta: float) -> None:
+    def charge(self, run: str, round_number: int, mechanism: SiteMechanism, *, epsilon: float, delta: float) -> None:
         """Count a training that is about to begin; `epsilon`: what is spent with it."""
         self._append(kind=_CHARGED, run=run, round=round_number, **_fields(mechanism), epsilon=epsilon, delta=delta)
 
@@ -146,7 +146,7 @@ class _Book:
         self.head = NOTHING_BEFORE
         self.heads = {NOTHING_BEFORE}
         self.planned: dict[str, float] = {}  # run -> noise multiplier
-        self.charged: list[tuple[str, int, Mechanism]] = []
+        self.charged: list[tuple[str, int, SiteMechanism]] = []
         self.budget = self.delta = 0.0
 
     def take(self, line: Mapping[str, Any], *, where: str, name: str) -> None:
@@ -186,7 +186,7 @@ class _Book:
         return ""
 
 
-def _fields(mechanism: Mechanism) -> dict[str, Any]:
+def _fields(mechanism: SiteMechanism) -> dict[str, Any]:
     return {
         "noise_multiplier": mechanism.noise_multiplier,
         "sample_rate": mechanism.sample_rate,
@@ -194,11 +194,11 @@ def _fields(mechanism: Mechanism) -> dict[str, Any]:
     }
 
 
-def _mechanism(line: Mapping[str, Any]) -> Mechanism:
+def _mechanism(line: Mapping[str, Any]) -> SiteMechanism:
     noise, rate, steps = _number(line, "noise_multiplier"), _number(line, "sample_rate"), line["steps"]
     if noise <= 0 or not 0 < rate <= 1 or type(steps) is not int or steps < 0:
         raise ValueError("its figures cannot be")
-    return Mechanism(noise_multiplier=noise, sample_rate=rate, steps=steps)
+    return SiteMechanism(noise_multiplier=noise, sample_rate=rate, steps=steps)
 
 
 def _number(line: Mapping[str, Any], name: str) -> float:

@@ -23,7 +23,7 @@ from fednet.errors import TrainingError
 from fednet.worker.compute import Compute
 from fednet.worker.entropy import Entropy
 from fednet.worker.objective import Objective, partly_frozen
-from fednet.worker.privacy_ledger import Mechanism
+from fednet.worker.privacy_ledger import SiteMechanism
 from fednet.worker.progress import Meter, TrainingProgress
 from fednet.worker.training import PickedData, TrainingResult, new_optimiser
 
@@ -50,7 +50,7 @@ def train_privately(
     data: PickedData,
     settings: TrainingSettings,
     *,
-    mechanism: Mechanism,
+    mechanism: SiteMechanism,
     clip: float,
     compute: Compute,
     on_progress: Callable[[TrainingProgress], None] = lambda progress: None,
@@ -86,7 +86,7 @@ def train_privately(
             objective.pull()
             optimiser.step()
             meter.count(torch.zeros(()), round(expected))  # not how many there were: that is private
-    _require_finite(model)
+    require_finite(model, otherwise="the model's weights are not finite any more: lower --lr")
     return TrainingResult(data.samples, meter.batches, 0.0, time.perf_counter() - began, stopped)
 
 
@@ -175,7 +175,10 @@ def _single_gradients(model: nn.Module) -> Iterator[nn.Module]:
             each.grad = None
 
 
-def _require_finite(model: nn.Module) -> None:
-    """Raise `TrainingError` unless all weights are numbers; they have their noise, so that saying so tells nothing."""
+def require_finite(model: nn.Module, *, otherwise: str) -> None:
+    """Raise `TrainingError`, saying so, unless all weights are numbers.
+
+    That tells nothing of the scans: weights that were trained have their noise.
+    """
     if not all(bool(each.isfinite().all()) for each in model.parameters()):
-        raise TrainingError("the model's weights are not finite any more: lower --lr")
+        raise TrainingError(otherwise)

@@ -54,6 +54,23 @@ def test_of_two_clippings_what_both_have_left_is_told() -> None:
     assert outcome.verdicts[4].kept == pytest.approx(1 / float(one_large()[4].norm()), rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("first", "kept"),
+    [
+        ("norm-clipping:tau=1", 0.1),
+        ("norm-clipping:tau=5+norm-clipping:tau=1", 0.1),
+        ("norm-clipping:tau=1e30+norm-clipping:tau=1", 0.1),
+        ("arc", 1.0),
+    ],
+)
+def test_no_update_is_so_small_beside_others_that_a_clip_misses_it(first: str, kept: float) -> None:
+    """The row that distances are measured from is a huge one: what follows from them of a small one's norm is noise."""
+    matrix = one_large(n=7, factor=1.0)
+    matrix *= torch.tensor([10.0, *[1e10] * 5, 2e10])[:, None] / matrix.norm(dim=1, keepdim=True)
+    outcome = run(matrix, f"{first}+fedavg", byzantine=1)
+    assert outcome.verdicts[0].kept == pytest.approx(kept, rel=1e-6)
+
+
 @pytest.mark.parametrize("recipe", ["nnm+norm-clipping:tau=1+multikrum", "bucketing+norm-clipping:tau=1+multikrum"])
 def test_of_mixed_updates_nobody_can_be_named(recipe: str) -> None:
     outcome = run(one_large(), recipe)

@@ -43,6 +43,16 @@ def test_mixing_in_gram_space_is_mixing_the_updates(n: int, m: int, sums_to_one:
     assert torch.allclose(found.norms(), expected.norms(), atol=1e-3)
 
 
+def test_norms_of_updates_far_smaller_than_the_common_row_are_exact_also_when_some_are_left_out_or_shrunk() -> None:
+    matrix = points(3, 50) * torch.tensor([1e-3, 1e9, 2e9])[:, None]
+    exact = matrix.float().double().norm(dim=1)
+    found = measured(matrix, centre=1)
+    assert torch.allclose(found.norms(), exact, rtol=1e-6)
+    assert torch.allclose(found.only([2, 0]).norms(), exact[[2, 0]], rtol=1e-6)
+    shrunk = found.mixed(torch.diag(torch.tensor([-0.5, 1.0, 1e-9], dtype=torch.float64)))
+    assert torch.allclose(shrunk.norms(), exact * torch.tensor([0.5, 1.0, 1e-9]), rtol=1e-6)
+
+
 def test_distances_to_any_combination() -> None:
     matrix, coefficients = points(5, 20), torch.tensor([0.1, 0.0, 0.7, -0.2, 0.1], dtype=torch.float64)
     expected = (matrix - coefficients @ matrix).norm(dim=1)

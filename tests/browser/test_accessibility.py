@@ -12,6 +12,8 @@ from playwright.sync_api import Browser
 from fednet.bench.pretended import PretendedRun, names
 from tests.browser.browsing import DESKTOP, PHONE, served, watched
 
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE])
 @pytest.mark.parametrize("scheme", ["light", "dark"])

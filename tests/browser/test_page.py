@@ -13,6 +13,7 @@ from playwright.sync_api import Browser
 from fednet.bench.pretended import PretendedRun, names
 from tests.browser.browsing import PHONE, served, watched
 
+pytestmark = pytest.mark.timeout(600)
 SCRIPT = "<script>window.hacked = 1</script>"
 IMAGE = "<img src=x onerror='window.hacked=2'>"
 
@@ -100,7 +101,8 @@ def test_an_injected_inline_script_does_not_run(tmp_path: Path, browser: Browser
         page.page.evaluate(
             """() => {
                 window.violations = [];
-                document.addEventListener("securitypolicyviolation", (event) => violations.push(event.effectiveDirective));
+                const note = (event) => violations.push(event.effectiveDirective);
+                document.addEventListener("securitypolicyviolation", note);
                 const script = document.createElement("script");
                 script.textContent = "window.hacked = 1";
                 document.body.append(script);

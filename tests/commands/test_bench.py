@@ -64,6 +64,35 @@ def test_hospitals_of_a_bench_may_train_under_differential_privacy(
     assert "BatchNorm mixes scans" in batch_norm.err
 
 
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_updates_are_attacked_without_privacy_and_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: tuple[str, ...]
+) -> None:
+    small = ("--image-size", 32, "--examples", 2, "--steps", 2, "--out", tmp_path / "out" / "rebuilt.png")
+    ran = run(capsys, "bench", "inversion", *small, *form)
+    assert ran.code == 0, ran.err
+    assert (tmp_path / "out" / "rebuilt.png").stat().st_size > 1000
+    if not form:
+        assert "privacy: epsilon 8, delta 1e-05, clip 1: noise of 0.638 times the clip on every weight" in ran.out
+        return
+    document = json.loads(ran.out)
+    assert {"bench", "machine", "settings", "samples", "ours", "reference", "ratio", "meaning"} <= set(document)
+    assert [each["hospital"] for each in document["samples"]] == [1, 2]
+    for kind, name in (("plain", "ours"), ("private", "private"), ("guess", "reference")):
+        assert document[name] == pytest.approx(sum(each[kind]["mse"] for each in document["samples"]) / 2)
+
+
+def test_a_model_that_cannot_be_trained_privately_is_attacked_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ("--model", "small-cnn", "--image-size", 32, "--batch-size", 2, "--examples", 1, "--steps", 2)
+    ran = run(capsys, "bench", "inversion", *small, "--out", tmp_path / "rebuilt.png")
+    assert ran.code == 0, ran.err
+    assert "small-cnn, whose BatchNorm mixes scans" in ran.out
+    alone = run(capsys, "bench", "inversion", "--model", "small-cnn", "--image-size", 32, "--batch-size", 1)
+    assert (alone.code, "BatchNorm needs 2 at once" in alone.err) == (1, True)
+
+
 def test_counts_that_are_no_numbers_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     ran = run(capsys, "bench", "krum", "--workers", "ten")
     assert ran.code == 2

@@ -1,3 +1,4 @@
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,13 @@ def test_auto_is_the_rule_of_what_the_coordinator_has(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     assert automatic_recipe(tmp_path, ()) == ("tournament", ())
     assert automatic_recipe(tmp_path, ("arc",)) == ("multikrum", ("arc",)), "nothing may be mixed before a tournament"
+
+
+def test_curves_without_tensorboard_are_refused_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    ran = run(capsys, "coordinator", "start", "--tensorboard", "--run-dir", tmp_path / "run", "--data", tmp_path)
+    assert ran.code == 2
+    assert ran.err == "Error: --tensorboard; found no package tensorboard. pip install -r requirements.txt\n"
+    assert not (tmp_path / "run").exists()

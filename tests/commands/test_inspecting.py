@@ -5,7 +5,7 @@ import pytest
 
 from fednet.config import PrivacySettings
 from fednet.storage.journal import Journal
-from fednet.worker.privacy_ledger import Mechanism, PrivacyLedger
+from fednet.worker.privacy_ledger import SiteLedger, SiteMechanism
 from tests.commands.running import run
 from tests.federation import Federation, settings
 
@@ -61,9 +61,27 @@ def test_a_record_that_was_changed_ends_with_code_1(finished: Path, capsys: pyte
     assert "signature: not the coordinator's" in err
 
 
+def test_a_loss_that_was_not_told_is_said_to_be_so(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = finished.with_suffix(".audit.jsonl")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for line in lines:
+        if line["kind"] == "offered" and line["round"] == 2:
+            line |= {"loss": 0.0, "epsilon": 3.5, "delta": 1e-5}
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    first, second = (
+        next(line for line in inspected(capsys, finished)[1].splitlines() if line.startswith(number))
+        for number in ("1 ", "2 ")
+    )
+    assert "not told" in second and "0.000" not in second
+    assert "not told" not in first
+    updates = json.loads(inspected(capsys, finished, "--json")[1])["runs"][0]["updates"]
+    assert updates[0]["loss"] > 0.0
+    assert updates[1]["loss"] is None
+
+
 def test_the_privacy_spent_is_shown_where_there_is_a_ledger(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ledger = PrivacyLedger(Journal(finished.with_suffix(".privacy.jsonl")), name="client_2")
-    mechanism = Mechanism(noise_multiplier=1.0, sample_rate=0.1, steps=10)
+    ledger = SiteLedger(Journal(finished.with_suffix(".privacy.jsonl")), name="client_2")
+    mechanism = SiteMechanism(noise_multiplier=1.0, sample_rate=0.1, steps=10)
     ledger.plan("test-run", mechanism, PrivacySettings(epsilon=8.0, delta=1e-5))
     ledger.charge("test-run", 1, mechanism, epsilon=1.25, delta=1e-5)
     code, out, _ = inspected(capsys, finished)

@@ -1,8 +1,23 @@
+import io
 import json
 import logging
 import sys
+from collections.abc import Iterator
 
-from fednet.commands.logs import JsonLines
+import pytest
+
+from fednet.commands.logs import JsonLines, start_logging
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    """The root logger without handlers, as a new process has it."""
+    logger = logging.getLogger()
+    handlers, level = logger.handlers[:], logger.level
+    logger.handlers.clear()
+    yield logger
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
 
 
 def record(message: str, **extra: object) -> logging.LogRecord:
@@ -27,3 +42,27 @@ def test_a_traceback_stays_in_its_line() -> None:
         line = JsonLines().format(record("failed", exc_info=sys.exc_info()))
     assert "inner" in json.loads(line)["traceback"]
     assert "\n" not in line
+
+
+def test_lines_go_to_what_stderr_is_at_the_moment(root: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_logging(level=None, form="text", verbose=False)
+    live = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", live)  # as a live view does
+    logging.getLogger("fednet.test").warning("client3 is slow")
+    assert live.getvalue().endswith("WARNING client3 is slow\n")
+
+
+@pytest.mark.parametrize(
+    ("form", "verbose", "quiet", "level"),
+    [
+        ("text", False, False, logging.WARNING),
+        ("text", True, False, logging.INFO),
+        ("json", False, False, logging.INFO),
+        ("json", False, True, logging.WARNING),
+    ],
+)
+def test_quiet_keeps_json_lines_to_warnings(
+    root: logging.Logger, form: str, verbose: bool, quiet: bool, level: int
+) -> None:
+    start_logging(level=None, form=form, verbose=verbose, quiet=quiet)
+    assert root.level == level

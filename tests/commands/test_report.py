@@ -1,8 +1,10 @@
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from fednet.storage.atomic import write_json
 from fednet.storage.store import RunStore
 from tests.audit.finished import Site, make_run
 from tests.commands.running import Ran, run
@@ -100,3 +102,22 @@ def test_a_page_that_cannot_be_written_is_a_failure(site: Site, capsys: pytest.C
     (site.folder / "file").write_text("")
     ran = report(capsys, site, "--out", site.folder / "file" / "page.html")
     assert (ran.code, len(ran.err.splitlines())) == (1, 1)
+
+
+def test_a_check_that_takes_long_is_not_taken_for_silence(
+    site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = RunStore(site.run)
+
+    def outcome_of(folder: Path, certs: Path) -> tuple[list[str], list[str]]:
+        write_json(folder / "status.json", {"updated": datetime.now(UTC).isoformat(), "workers": []})
+        return [], []
+
+    old = datetime.now(UTC) - timedelta(seconds=60)
+    write_json(site.run / "status.json", {"updated": old.isoformat(), "workers": []})
+    monkeypatch.setattr("fednet.commands.verify.outcome_of", outcome_of)
+    try:
+        assert report(capsys, site).code == 0
+    finally:
+        held.close()
+    assert "No sign of life" not in (site.run / "report.html").read_text()

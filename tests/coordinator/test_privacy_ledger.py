@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fednet.config import ClientPrivacySettings
-from fednet.coordinator.privacy_ledger import PrivacyLedger, promise, require_affordable
+from fednet.coordinator.privacy_ledger import CentreLedger, promise, require_affordable
 from fednet.errors import BadInput, RunParked, StorageError
 from fednet.privacy.accounting import epsilon_after
 from fednet.storage.store import RunStore
@@ -19,12 +19,12 @@ def private(**changes: Any) -> ClientPrivacySettings:
 def test_each_draw_is_charged_before_it_and_counted_by_the_next_process(tmp_path: Path) -> None:
     asked = settings(aggregator="fedavg", client_privacy=private())
     store = RunStore(tmp_path)
-    ledger = PrivacyLedger(asked, store)
+    ledger = CentreLedger(asked, store)
     ledger.release(torch.zeros(5), 2)
     _, told = ledger.release(torch.zeros(5), 2)
     store.close()
     store = RunStore(tmp_path)
-    _, third = PrivacyLedger(asked, store).release(torch.zeros(5), 0)
+    _, third = CentreLedger(asked, store).release(torch.zeros(5), 0)
     store.close()
     assert (told["rounds"], told["clipped"], third["rounds"]) == (2, 2, 3)
     for document in (told, third):
@@ -35,7 +35,7 @@ def test_each_draw_is_charged_before_it_and_counted_by_the_next_process(tmp_path
 
 def test_what_cannot_be_charged_is_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = RunStore(tmp_path)
-    ledger = PrivacyLedger(settings(aggregator="fedavg", client_privacy=private()), store)
+    ledger = CentreLedger(settings(aggregator="fedavg", client_privacy=private()), store)
 
     def full() -> None:
         raise StorageError("no room")
@@ -52,7 +52,7 @@ def test_what_cannot_be_charged_is_not_drawn(tmp_path: Path, monkeypatch: pytest
 def test_the_noise_of_krum_is_that_of_its_sensitivity(tmp_path: Path) -> None:
     store = RunStore(tmp_path)
     asked = settings(aggregator="krum", client_privacy=private())
-    step, told = PrivacyLedger(asked, store).release(torch.zeros(20_000), 0)
+    step, told = CentreLedger(asked, store).release(torch.zeros(20_000), 0)
     store.close()
     assert float(step.std()) == pytest.approx(8.0, rel=0.05)
     assert told["epsilon"] == epsilon_after(1, multiplier=4.0, delta=1e-5)
@@ -66,7 +66,7 @@ def test_a_budget_that_one_round_exceeds_is_refused() -> None:
 
 def test_a_budget_that_was_drawn_for_rounds_which_never_came_is_said(tmp_path: Path) -> None:
     store = RunStore(tmp_path)
-    ledger = PrivacyLedger(settings(aggregator="fedavg", client_privacy=private(epsilon=3.0)), store)
+    ledger = CentreLedger(settings(aggregator="fedavg", client_privacy=private(epsilon=3.0)), store)
     ledger.require_room()
     while ledger.affords_another:
         store.noise_charged()
@@ -85,7 +85,7 @@ def test_what_is_not_affordable_is_never_drawn(tmp_path: Path, monkeypatch: pyte
     """A round can be aggregated twice: a worker's certificate is revoked after its update was counted."""
     store = RunStore(tmp_path)
     one = epsilon_after(1, multiplier=2.0, delta=1e-5)
-    ledger = PrivacyLedger(settings(aggregator="fedavg", client_privacy=private(epsilon=one)), store)
+    ledger = CentreLedger(settings(aggregator="fedavg", client_privacy=private(epsilon=one)), store)
     ledger.release(torch.zeros(5), 0)
     drawn = []
     monkeypatch.setattr("fednet.coordinator.privacy_ledger.noised", lambda step, deviation: drawn.append(step))

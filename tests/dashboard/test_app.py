@@ -92,6 +92,11 @@ async def test_metrics_are_text_for_prometheus(page: AsyncClient) -> None:
     assert "fednet_run_info" in answer.text
 
 
+async def test_asking_for_the_head_of_the_events_ends(page: AsyncClient) -> None:
+    answer = await page.head("/events")
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
 async def test_too_many_pages_are_told_so(tmp_path: Path) -> None:
     make_run(tmp_path, rounds=1)
     watch = Watch(Feed(tmp_path))

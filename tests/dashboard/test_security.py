@@ -100,6 +100,14 @@ async def test_a_machine_may_send_the_token_as_a_bearer() -> None:
     assert (await browser.get("/", headers={"authorization": f"Basic {TOKEN}"})).status_code == 401
 
 
+@pytest.mark.parametrize("path", ["//evil.example/", "/\\evil.example", "///evil.example"])
+async def test_nobody_is_sent_to_another_host(path: str) -> None:
+    for door, base in ((OPEN, "http://127.0.0.1:8733"), (LOCKED, "https://centre.example")):
+        answer = await client(door, base_url=base).get(f"{base}{path}?token={TOKEN}")
+        assert answer.status_code == 303
+        assert answer.headers["location"].startswith("/evil.example")
+
+
 async def test_a_token_does_not_replace_the_right_host() -> None:
     answer = await client(LOCKED, base_url="https://evil.example").get(f"/?token={TOKEN}")
     assert answer.status_code == 403

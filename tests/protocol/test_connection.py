@@ -130,6 +130,21 @@ def test_completion_is_reported_once_and_other_acknowledgements_are_silent() -> 
     assert answers == [[], [ChunksReceived(transfer=5, offset=nbytes)]]
 
 
+def test_how_much_of_a_transfer_the_peer_has_taken_is_known_while_it_is_under_way() -> None:
+    coordinator, worker = joined()
+    nbytes = 2 * limits.CHUNK_BYTES
+    assert coordinator.taken(5) is None
+    coordinator.start_transfer(5, memoryview(bytes(nbytes)), offset=0)
+    list(written(coordinator))
+    known = [coordinator.taken(5)]
+    for offset in (limits.CHUNK_BYTES, nbytes):
+        worker.received(5, offset)
+        for frame in written(worker):
+            feed(coordinator, frame)
+        known.append(coordinator.taken(5))
+    assert known == [0, limits.CHUNK_BYTES, None]
+
+
 def test_a_discarded_transfer_is_read_to_its_end_and_acknowledged() -> None:
     coordinator, worker = joined()
     nbytes = 3 * limits.WINDOW_BYTES

@@ -16,9 +16,6 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     for path in sorted(folder.iterdir()):
         events = EventAccumulator(str(path))
         events.Reload()
-        for tag in events.Tags()["tensors"]:
-            values = [(event.step, float(event.tensor_proto.float_val[0])) for event in events.Tensors(tag)]
-            found.setdefault(tag, []).extend(values)
         for tag in events.Tags()["scalars"]:
             found.setdefault(tag, []).extend((event.step, event.value) for event in events.Scalars(tag))
     return found

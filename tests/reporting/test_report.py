@@ -1,99 +1,16 @@
 import re
-from datetime import UTC, datetime, timedelta
-from html.parser import HTMLParser
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fednet.reporting.card_text import card_text
-from fednet.reporting.model_card import ModelFacts, Origin, model_card
-from fednet.reporting.report import Checked, RunFound, run_report
-from fednet.storage.history import RunHistory, Standing
-from tests.reporting.cards import EXAMINED
-from tests.reporting.made_up import ATTACKER_REASON, CLASSES, round_document, settings
+from fednet.reporting.report import Checked
+from fednet.storage.history import Standing
+from tests.reporting.made_up import ATTACKER_REASON, round_document, settings
+from tests.reporting.pages import EVIL, NOW, Seen, card_of, history, renamed, report
 
-NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
-EVIL = "<script>alert('$x$')</script>"
 MOST_BYTES = 2_000_000
-
-
-class Seen(HTMLParser):
-    """What a page is made of: its elements, the addresses they name, and its text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.addresses: list[str] = []
-        self.texts: list[str] = []
-        self.ids: list[str] = []
-        self.feed(page)
-        self.text = " ".join(" ".join(self.texts).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "srcset")]
-        self.ids += [value or "" for name, value in attrs if name == "id"]
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-
-
-def history(*documents: dict[str, Any], standing: Standing = Standing.FINISHED, **changes: Any) -> RunHistory:
-    fields: dict[str, Any] = {
-        "folder": Path("runs/first"),
-        "run": "r1",
-        "begun": NOW,
-        "software": "fednet test",
-        "settings": settings(rounds=max(1, len(documents))),
-        "standing": standing,
-        "rounds": documents,
-        "ending": "finished: all rounds are done",
-    }
-    return RunHistory(**(fields | changes))
-
-
-def report(found: RunHistory, **changes: Any) -> str:
-    fields: dict[str, Any] = {
-        "history": found,
-        "live": None,
-        "events": [{"at": NOW.isoformat(), "what": "began", "detail": ""}],
-        "audit": {"round": len(found.rounds), "head": "ab" * 32},
-        "checked": Checked(lines=["3 records, each signed by the coordinator"]),
-        "cards": [],
-        "made": NOW,
-    }
-    return run_report(RunFound(**(fields | changes)))
-
-
-def renamed(document: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return a round whose attacker is called `name`, and whose record says so everywhere."""
-    last = document["updates"][-1]["worker"]
-    updates = [each | {"worker": name if each["worker"] == last else each["worker"]} for each in document["updates"]]
-    scored = [name if each == last else each for each in document["aggregation"]["scored"]]
-    return document | {"updates": updates, "aggregation": document["aggregation"] | {"scored": scored}}
-
-
-def card_of(*documents: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    facts = ModelFacts(
-        file="final.pth",
-        kind="the last",
-        round=len(documents),
-        sha256="cd" * 32,
-        architecture="small-cnn",
-        classes=CLASSES,
-        image_size=64,
-    )
-    split = {
-        "arguments": {"clients": 3, "dataset": "2200 phantoms of 64 pixels"},
-        "classes": list(CLASSES),
-        "sites": {"client1_data": [1, 2, 3, 4], "server_data/test": [5, 6, 7, 8]},
-        "left_out": {EVIL: 2},
-        "exact_duplicate_pairs": 9,
-    }
-    origin = Origin(run="r1", software={"fednet": "test"}, settings=settings().to_dict(), split=split)
-    card = model_card(facts, origin, documents, EXAMINED)
-    return card, card_text(card)
 
 
 def test_a_page_stands_alone() -> None:

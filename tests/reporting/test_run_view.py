@@ -109,6 +109,13 @@ def test_a_silent_coordinator_is_stalled_only_while_the_run_goes_on() -> None:
     assert shown(history(standing=Standing.FINISHED), live(age_s=20))["stalled_s"] is None
 
 
+def test_what_an_earlier_process_said_last_is_not_what_happens_now() -> None:
+    events = [{"at": NOW.isoformat(), "what": "resumed", "detail": ""}]
+    before = overview(history(), live(seen("client1"), age_s=86400), now=NOW, events=events, audit=None)
+    assert (before["live"], before["stalled_s"], before["workers"]) == (None, None, [])
+    assert overview(history(), live(), now=NOW, events=events, audit=None)["live"] is not None
+
+
 def test_time_left_follows_from_the_last_rounds() -> None:
     rounds = [round_document(number) for number in (1, 2)]
     assert shown(history(*rounds), live())["left_s"] == 15.0, "three rounds of 5 s"

@@ -85,8 +85,8 @@ def test_the_file_is_plain_json(tmp_path: Path) -> None:
 
 def test_a_thousand_workers_are_one_short_file_with_what_a_page_shows_of_each(tmp_path: Path) -> None:
     now = datetime(2026, 11, 26, 12, tzinfo=UTC)
-    shown = {"remaining_s": 12.34567, "images_per_s": 100.0, "loss": 0.5, "last_seen": now, "certificate_expires": now}
-    views = [replace(VIEW, name=WorkerName(f"client{number}"), **shown) for number in range(1000)]
+    shown = replace(VIEW, remaining_s=12.34567, images_per_s=100.0, loss=0.5, last_seen=now, certificate_expires=now)
+    views = [replace(shown, name=WorkerName(f"client{number}")) for number in range(1000)]
     StatusFile(tmp_path).show("text", phase="collecting", round_number=3, round_s=7.25, views=views, declined={})
     text = (tmp_path / "status.json").read_text()
     assert len(text) < 300_000

@@ -1,45 +1,7 @@
-from datetime import UTC, datetime
 from typing import Any
 
 from fednet.reporting.worker_report import worker_report
-from tests.reporting.test_report import EVIL, Seen
-
-NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
-
-
-def update(number: int, verdict: str = "selected", **changes: Any) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "round": number,
-        "sha256": f"{number:064x}",
-        "at_s": NOW.timestamp() + number,
-        "nbytes": 2**20,
-        "samples": 40,
-        "train_s": 3.0,
-        "loss": 1 / number,
-        "confusion": (),
-        "epsilon": 0.0,
-        "delta": 0.0,
-        "is_acknowledged": True,
-        "verdict": verdict,
-        "reason": "selected" if verdict == "selected" else f"rejected: {EVIL}",
-        "weight": 0.25,
-    }
-    return fields | changes
-
-
-def found(*updates: dict[str, Any], finding: str = "", **changes: Any) -> dict[str, Any]:
-    chain = {"round": len(updates), "head": "ab" * 32, "finding": finding}
-    size = sum(each["nbytes"] or 0 for each in updates)
-    run = {"run": "r1", "worker": "client2", "updates": list(updates), "chain": chain, "bytes": size}
-    fields: dict[str, Any] = {
-        "log": "client_2.audit.jsonl",
-        "signatures_checked": True,
-        "verifies": not finding,
-        "runs": [run],
-        "bytes": size,
-        "privacy": None,
-    }
-    return fields | changes
+from tests.reporting.pages import EVIL, NOW, Seen, found, update
 
 
 def text_of(document: dict[str, Any], name: str = "client2") -> str:

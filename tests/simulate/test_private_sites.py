@@ -32,8 +32,7 @@ def test_every_hospital_has_an_account_of_its_own_and_no_two_runs_are_alike() ->
     for _ in range(2):
         federation = VirtualFederation(world(), settings, recipe_named("fedavg"), None)
         assert len(federation.run().accuracy) == 3
-        assert federation._private is not None
-        spent = federation._private.spent()
+        spent = federation.spent()
         assert set(spent) == {"client1", "client2", "client3"}
         assert all(7.9 < each <= 8.0 for each in spent.values())
         found.append(federation._model.clone())
@@ -45,4 +44,4 @@ def test_without_it_hospitals_train_plainly() -> None:
         replace(world(), privacy=None), planned(workers=3, quorum=3), recipe_named("fedavg"), None
     )
     federation.run()
-    assert federation._private is None
+    assert federation.spent() == {}

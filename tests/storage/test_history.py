@@ -25,7 +25,7 @@ def test_rounds_come_one_after_the_other(tmp_path: Path) -> None:
 def test_one_round_is_read_by_its_number(tmp_path: Path) -> None:
     make_run(tmp_path, rounds=2)
     assert read_round(tmp_path, 2) == round_document(2)
-    with pytest.raises(BadInput, match="round 3 of .*found 2 committed rounds"):
+    with pytest.raises(BadInput, match=r"round 3 of .*found 2 committed rounds"):
         read_round(tmp_path, 3)
 
 

@@ -14,7 +14,7 @@ from fednet.audit.record import canonical
 from fednet.config import PrivacySettings, RunSettings, TrainingSettings
 from fednet.storage.journal import Journal
 from fednet.worker.privacy import SitePrivacy
-from fednet.worker.privacy_ledger import InMemory, PrivacyLedger
+from fednet.worker.privacy_ledger import InMemory, SiteLedger
 from fednet.worker.training import PickedData
 from tests.worker.fakes import TinyData, TinyNet
 
@@ -45,7 +45,7 @@ def planned(**changes: Any) -> RunSettings:
 
 
 def site(
-    ledger: PrivacyLedger | None = None,
+    ledger: SiteLedger | None = None,
     *,
     settings: PrivacySettings = PRIVACY,
     run: str = "r",
@@ -57,7 +57,7 @@ def site(
     """Return one hospital's privacy in one run, on an account in memory unless it is told which."""
     return SitePrivacy(
         settings,
-        ledger or PrivacyLedger(InMemory(), name="a ledger"),
+        ledger or SiteLedger(InMemory(), name="a ledger"),
         run=run,
         planned=run_settings or planned(),
         data=data or TinyData(24),
@@ -66,9 +66,9 @@ def site(
     )
 
 
-def ledger_in(path: Path) -> PrivacyLedger:
+def ledger_in(path: Path) -> SiteLedger:
     """Return the ledger in this file, as a process that starts reads it."""
-    return PrivacyLedger(Journal(path), name=str(path))
+    return SiteLedger(Journal(path), name=str(path))
 
 
 def digest(line: dict[str, Any]) -> str:

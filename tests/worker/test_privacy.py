@@ -14,13 +14,13 @@ from fednet.tensors import bytes_of, digest_of, manifest_of, pack
 from fednet.worker import privacy
 from fednet.worker.compute import Compute
 from fednet.worker.privacy_accounting import epsilon_of
-from fednet.worker.privacy_ledger import Mechanism, PrivacyLedger, spent_in
+from fednet.worker.privacy_ledger import SiteLedger, SiteMechanism, spent_in
 from fednet.worker.session import UpdateSaved
 from fednet.worker.workshop import Rounded, Workshop
 from tests.worker.fakes import MemoryOwnModel, TinyData, tiny_net
 from tests.worker.private_sites import CPU, PRIVACY, TRAINING, group_net, ledger_in, planned, site
 
-ROUND = Mechanism(noise_multiplier=1.0, sample_rate=8 / 24, steps=3)
+ROUND = SiteMechanism(noise_multiplier=1.0, sample_rate=8 / 24, steps=3)
 
 
 def rounds(made: privacy.SitePrivacy, *numbers: int, training: TrainingSettings = TRAINING) -> list[float]:
@@ -91,6 +91,18 @@ def test_it_is_charged_before_the_first_step(monkeypatch: pytest.MonkeyPatch) ->
     assert made.epsilon == epsilon_of(made._ledger.charged, delta=1e-5) > 0
 
 
+def test_a_model_that_is_not_finite_costs_nothing(tmp_path: Path) -> None:
+    path, spoilt = tmp_path / "l.jsonl", group_net()
+    made = site(ledger_in(path))
+    with torch.no_grad():
+        spoilt.fc.weight[0, 0] = float("nan")
+    for number in (1, 2):
+        with pytest.raises(TrainingError, match="weights that are not finite: nothing was trained, and no privacy"):
+            made.train(spoilt, TRAINING, round_number=number, compute=Compute(CPU))
+    assert (made.epsilon, spent_in(path).rounds) == (0.0, 0)
+    assert rounds(made, 3)[0] > 0.0, "the next one that is whole is trained on"
+
+
 def test_a_training_that_is_stopped_costs_nothing(tmp_path: Path) -> None:
     path = tmp_path / "l.jsonl"
     made = site(ledger_in(path))
@@ -141,7 +153,7 @@ def base() -> torch.Tensor:
     return pack(model.state_dict(), manifest_of(model.state_dict(), [name for name, _ in model.named_parameters()]))
 
 
-def workshop(own: MemoryOwnModel, ledger: PrivacyLedger | None, **changes: Any) -> Workshop:
+def workshop(own: MemoryOwnModel, ledger: SiteLedger | None, **changes: Any) -> Workshop:
     data = TinyData(24)
     fields: dict[str, Any] = {
         "run": "r",

@@ -5,14 +5,14 @@ from opacus.accountants.utils import get_noise_multiplier
 from torch.utils.data import DataLoader, TensorDataset
 
 from fednet.worker.privacy_accounting import epsilon_of, noise_multiplier_for
-from fednet.worker.privacy_ledger import Mechanism, rate_and_steps
+from fednet.worker.privacy_ledger import SiteMechanism, rate_and_steps
 from tests.worker.private_sites import group_net
 
 DELTA = 1e-5
 
 
-def mechanism(noise: float = 1.0, rate: float = 0.1, steps: int = 30) -> Mechanism:
-    return Mechanism(noise_multiplier=noise, sample_rate=rate, steps=steps)
+def mechanism(noise: float = 1.0, rate: float = 0.1, steps: int = 30) -> SiteMechanism:
+    return SiteMechanism(noise_multiplier=noise, sample_rate=rate, steps=steps)
 
 
 @pytest.mark.filterwarnings("ignore:Secure RNG turned off", "ignore:Full backward hook is firing")

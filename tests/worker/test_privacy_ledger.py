@@ -9,17 +9,17 @@ import pytest
 
 from fednet.config import PrivacySettings
 from fednet.errors import BadInput, StorageError
-from fednet.worker.privacy_ledger import Mechanism, Spent, spent_in
+from fednet.worker.privacy_ledger import SiteMechanism, Spent, spent_in
 from tests.worker.private_sites import digest, ledger_in
 
 SETTINGS = PrivacySettings(epsilon=8.0, delta=1e-5, clip=1.0)
-STEP = Mechanism(noise_multiplier=1.25, sample_rate=0.1, steps=10)
+STEP = SiteMechanism(noise_multiplier=1.25, sample_rate=0.1, steps=10)
 Lines = list[dict[str, Any]]
 
 
 def written(path: Path) -> Path:
     ledger = ledger_in(path)
-    ledger.plan("a", Mechanism(noise_multiplier=1.25, sample_rate=0.1, steps=30), SETTINGS)
+    ledger.plan("a", SiteMechanism(noise_multiplier=1.25, sample_rate=0.1, steps=30), SETTINGS)
     ledger.charge("a", 1, STEP, epsilon=1.0, delta=1e-5)
     ledger.charge("a", 2, STEP, epsilon=1.5, delta=1e-5)
     ledger.charge("a", 3, STEP, epsilon=2.0, delta=1e-5)

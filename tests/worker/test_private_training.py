@@ -12,7 +12,7 @@ from fednet.worker import private_training, progress
 from fednet.worker.compute import Compute
 from fednet.worker.entropy import Entropy
 from fednet.worker.objective import Objective
-from fednet.worker.privacy_ledger import Mechanism
+from fednet.worker.privacy_ledger import SiteMechanism
 from fednet.worker.private_training import NoisyGradient, _single_gradients, _take, objection_to, train_privately
 from fednet.worker.progress import TrainingProgress
 from fednet.worker.training import TrainingResult, train
@@ -23,11 +23,13 @@ from tests.worker.private_sites import CPU, TRAINING, group_net, weights
 QUIET = 1e-9  # noise, in clips: too little to be seen
 
 
-def mechanism(noise: float = QUIET, rate: float = 1.0, steps: int = 1) -> Mechanism:
-    return Mechanism(noise_multiplier=noise, sample_rate=rate, steps=steps)
+def mechanism(noise: float = QUIET, rate: float = 1.0, steps: int = 1) -> SiteMechanism:
+    return SiteMechanism(noise_multiplier=noise, sample_rate=rate, steps=steps)
 
 
-def trained(model: nn.Module, data: TinyData, which: Mechanism, clip: float = 1.0, **options: Any) -> TrainingResult:
+def trained(
+    model: nn.Module, data: TinyData, which: SiteMechanism, clip: float = 1.0, **options: Any
+) -> TrainingResult:
     compute = Compute(CPU, most_at_once=options.pop("most_at_once", None))
     settings = options.pop("settings", TRAINING)
     return train_privately(model, data, settings, mechanism=which, clip=clip, compute=compute, **options)

@@ -36,7 +36,6 @@ class Context:
 
     byzantine: int  # f, after faulty updates were taken out
     claims: torch.Tensor  # (n,) float64: samples as the workers claim
-    norms: torch.Tensor | None = None  # (n,) float64, each summed by itself: a geometry's cancel beside huge updates
     seed: int = 0  # decides what a rule draws at random
     root: Root | None = None
     trial: Callable[[Plan], float] | None = None  # loss on the coordinator's own scans of the model that a plan makes
@@ -46,7 +45,7 @@ class Context:
         """Return what is known of the points weights @ updates; without trial and slopes, which are of the updates."""
         shares = weights / weights.sum(dim=1, keepdim=True)  # a clipped update claims what it claimed before
         root = self.root and replace(self.root, products=weights @ self.root.products)
-        return replace(self, claims=shares @ self.claims, norms=None, root=root, trial=None, slopes=None)
+        return replace(self, claims=shares @ self.claims, root=root, trial=None, slopes=None)
 
 
 def context_of(count: int, *, byzantine: int, root: Root | None = None) -> Context:

@@ -14,13 +14,16 @@ class RoundChart {
    * `pick(round)` is called for a round that is clicked or entered.
    */
   constructor(holder, { label, unit, series, format = figure, tick = figure, height = 220, pick }) {
-    Object.assign(this, { label, unit, series, format, tick, height, pick, rounds: [], values: {}, looked: null });
+    Object.assign(this, { label, unit, series, format, tick, height, pick, rounds: [], values: {}, looked: null, width: 0 });
     this.readout = el("p", { class: "readout" });
     this.plot = el("div", { class: "plot", tabindex: 0, role: "slider", "aria-label": `${label}, by round` });
     const legend = el("ul", { class: "legend" }, series.map((each) => el("li", {}, this.sample(each), each.label)));
     holder.append(legend, this.plot, this.readout);
     this.listen();
-    whenResized(this.plot, () => this.draw());
+    whenResized(this.plot, (width) => {
+      this.width = width;
+      this.draw();
+    });
   }
 
   /** Show these values; an array with a number or null for each round, by the series' key. */
@@ -58,8 +61,8 @@ class RoundChart {
   }
 
   draw() {
-    const width = this.plot.clientWidth;
-    if (width === 0) return;
+    const { width } = this;
+    if (width === 0) return; // not in view yet
     if (this.rounds.length === 0) {
       this.plot.replaceChildren(el("p", { class: "empty" }, "Nothing yet: the first round is not over."));
       this.plot.setAttribute("aria-valuenow", 0);

@@ -24,6 +24,7 @@ let run = null; // the last overview
 let verdicts = null; // the last answer of /api/verdicts
 let shown = null; // the round that is shown, an answer of /api/rounds/N
 let follows = true; // whether a new round is shown at once
+let recorded = ""; // what showRecord has shown
 let heard = Date.now(); // when the server last said something
 let lost = null; // why what is shown may be old: the connection is lost, or the run is gone
 const rounds = new Map(); // answers of /api/rounds/N
@@ -62,12 +63,15 @@ async function update(next) {
   run = next;
   charts ??= chartsOf(run.classes);
   if (verdicts === null || verdicts.rounds.length !== run.rounds_done) {
-    verdicts = await ask("/api/verdicts");
+    const last = run.series.round.at(-1);
+    const round = follows && last !== undefined ? roundOf(last) : null; // asked for at the same time
+    [verdicts] = await Promise.all([ask("/api/verdicts"), round]);
     showSeries();
     await follow();
   }
   showHeadline();
   showLists();
+  showRecord();
   requestAnimationFrame(() => setTimeout(painted));
 }
 
@@ -140,6 +144,13 @@ function showLists() {
   const isWanted = (name) => name.toLowerCase().includes(wanted);
   workers.show(run.workers.filter((each) => isWanted(each.name)), wanted !== "");
   say(byId("worker-count"), wanted ? `${count(workers.workers.length)} of ${count(run.workers.length)} workers` : `${count(run.workers.length)} workers`);
+}
+
+/** Show what seldom changes, where it has changed. */
+function showRecord() {
+  const told = JSON.stringify([run.rounds_done, run.audit, run.privacy, run.events]);
+  if (told === recorded) return;
+  recorded = told;
   showPrivacy(byId("privacy"), run);
   showAudit(byId("audit"), run);
   showEvents(byId("events"), run.events);

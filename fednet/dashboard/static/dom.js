@@ -36,12 +36,32 @@ export function facts(pairs) {
   return el("dl", { class: "facts" }, rows);
 }
 
-/** Call `draw` now and whenever the node's width has changed. */
+/**
+ * Return {top, left, width, height} of what is seen of a box that scrolls, kept up to date; `changed` is called, once a
+ * frame, when it is another part. Asking the box each time would lay the whole page out.
+ */
+export function viewOf(box, changed) {
+  const view = { top: 0, left: 0, width: 0, height: 0 };
+  let frame = null;
+  const look = (found) => {
+    Object.assign(view, found);
+    frame ??= requestAnimationFrame(() => {
+      frame = null;
+      changed();
+    });
+  };
+  box.addEventListener("scroll", () => look({ top: box.scrollTop, left: box.scrollLeft }), { passive: true });
+  new ResizeObserver(() => look({ width: box.clientWidth, height: box.clientHeight })).observe(box);
+  return view;
+}
+
+/** Call `draw(width)` whenever the node has another width: asking it for one would lay the whole page out each time. */
 export function whenResized(node, draw) {
   let width = 0;
-  new ResizeObserver(() => {
-    if (node.clientWidth === width) return;
-    width = node.clientWidth;
-    draw();
+  new ResizeObserver(([entry]) => {
+    const found = Math.floor(entry.contentRect.width);
+    if (found === width) return;
+    width = found;
+    draw(width);
   }).observe(node);
 }

@@ -1,6 +1,6 @@
 // Verdicts of all workers in all rounds. Only the cells in view exist: a thousand workers cost as much as twenty.
 
-import { el, say } from "./dom.js";
+import { el, say, viewOf } from "./dom.js";
 import { VERDICTS } from "./verdicts.js";
 
 const CELL = 24; // px, each way
@@ -18,18 +18,19 @@ export class VerdictGrid {
     this.box = el("div", { class: "grid", role: "grid", "aria-label": "Verdicts: workers by rounds", hidden: true }, el("div", { class: "grid-top", role: "rowgroup" }, this.head), this.body);
     this.empty = el("p", { class: "empty" }, "Nothing yet: the first round is not over.");
     holder.replaceChildren(this.empty, this.box);
-    this.box.addEventListener("scroll", () => this.schedule(), { passive: true });
+    this.view = viewOf(this.box, () => this.draw());
     this.box.addEventListener("click", (event) => this.clicked(event));
     this.box.addEventListener("keydown", (event) => this.pressed(event));
     this.box.addEventListener("focusin", ({ target }) => {
       if (target.dataset.row) this.focus = { row: Number(target.dataset.row), column: Number(target.dataset.column) };
     });
-    new ResizeObserver(() => this.schedule()).observe(this.box);
   }
 
   /** Show these rows; `letters[i]` is worker i's string, a letter a round. Whoever looked at the last round still does. */
   show(rounds, workers, letters) {
-    const sawLast = this.box.scrollLeft + this.box.clientWidth >= this.box.scrollWidth - CELL;
+    const isFirst = this.data.rounds.length === 0;
+    const sawLast = isFirst || this.view.left + this.view.width >= NAME + CELL * (this.data.rounds.length - 1);
+    const isLonger = rounds.length > this.data.rounds.length;
     this.data = { rounds, workers, letters };
     const isEmpty = rounds.length === 0 || workers.length === 0;
     this.empty.hidden = !isEmpty;
@@ -38,12 +39,15 @@ export class VerdictGrid {
     this.box.setAttribute("aria-rowcount", workers.length + 1);
     this.box.setAttribute("aria-colcount", rounds.length + 1);
     this.focus.row = Math.min(this.focus.row, Math.max(0, workers.length - 1));
-    this.focus.column = Math.min(this.focus.column, Math.max(0, rounds.length - 1));
+    this.focus.column = isFirst ? Math.max(0, rounds.length - 1) : Math.min(this.focus.column, rounds.length - 1);
     const width = `${NAME + CELL * rounds.length}px`;
     this.head.style.width = width;
     this.body.style.width = width;
     this.body.style.height = `${CELL * workers.length}px`;
-    if (sawLast) this.box.scrollLeft = this.box.scrollWidth;
+    if (sawLast && isLonger) {
+      this.box.scrollLeft = CELL * rounds.length;
+      this.view.left = this.box.scrollLeft;
+    }
     this.drawn = "";
     this.draw();
   }
@@ -52,20 +56,13 @@ export class VerdictGrid {
   mark(round) {
     this.marked = round;
     this.drawn = "";
-    this.schedule();
-  }
-
-  schedule() {
-    this.frame ??= requestAnimationFrame(() => {
-      this.frame = null;
-      this.draw();
-    });
+    this.draw();
   }
 
   draw() {
     const { rounds, workers } = this.data;
-    const rows = visible(this.box.scrollTop, this.box.clientHeight, workers.length);
-    const columns = visible(this.box.scrollLeft, this.box.clientWidth - NAME, rounds.length);
+    const rows = visible(this.view.top, this.view.height, workers.length);
+    const columns = visible(this.view.left, this.view.width - NAME, rounds.length);
     const view = [...rows, ...columns].join();
     if (view === this.drawn || this.box.hidden) return;
     this.drawn = view;
@@ -117,7 +114,7 @@ export class VerdictGrid {
 
   pressed(event) {
     const { row, column } = this.focus;
-    const page = Math.max(1, Math.floor(this.box.clientHeight / CELL) - 2);
+    const page = Math.max(1, Math.floor(this.view.height / CELL) - 2);
     const [lastRow, lastColumn] = [this.data.workers.length - 1, this.data.rounds.length - 1];
     const moves = {
       ArrowUp: [row - 1, column], ArrowDown: [row + 1, column], ArrowLeft: [row, column - 1], ArrowRight: [row, column + 1],
@@ -140,8 +137,9 @@ export class VerdictGrid {
       column: Math.min(this.data.rounds.length - 1, Math.max(0, column)),
     };
     const [top, left] = [CELL * this.focus.row, CELL * this.focus.column];
-    this.box.scrollTop = Math.min(top, Math.max(this.box.scrollTop, top + 2 * CELL - this.box.clientHeight));
-    this.box.scrollLeft = Math.min(left, Math.max(this.box.scrollLeft, left + CELL + NAME - this.box.clientWidth));
+    const { view } = this;
+    this.box.scrollTop = view.top = Math.min(top, Math.max(view.top, top + 2 * CELL - view.height));
+    this.box.scrollLeft = view.left = Math.min(left, Math.max(view.left, left + CELL + NAME - view.width));
     this.drawn = "";
     this.draw();
     this.focused()?.focus({ preventScroll: true });

@@ -10,6 +10,8 @@ const PHASES = {
   evaluating: "judging the new model",
   committing: "writing the round down",
 };
+const ENOUGH_ROUNDS = 3; // after which a model knows something, if it ever will
+const BETTER = 0.15; // than one in so many classes, as a share of it
 const FALLEN = 0.1; // accuracy below the best round's: no longer the noise of one round
 
 /** Return {tone: good|info|warn|bad, sign, title, detail} of a run's overview. */
@@ -18,8 +20,11 @@ export function headline(run) {
   const best = Math.max(...run.series.accuracy.filter((value) => value !== null), 0);
   const rounds = `round ${count(run.rounds_done)} of ${count(run.rounds_total)}`;
   const reached = last === null ? "" : `: accuracy ${percent(last)} after ${rounds}`;
+  const isGuessing = last !== null && run.rounds_done >= ENOUGH_ROUNDS && last < (1 + BETTER) / run.classes.length;
   if (run.standing === "finished") {
-    return { tone: "good", sign: "✓", title: `Finished${reached || `, ${rounds}`}`, detail: bestRound(run) };
+    const title = `Finished${reached || `, ${rounds}`}`;
+    if (isGuessing) return { tone: "warn", sign: "!", title: `${title}, no better than guessing`, detail: bestRound(run) };
+    return { tone: "good", sign: "✓", title, detail: bestRound(run) };
   }
   if (run.standing === "stopped") {
     const title = run.rounds_done === 0 ? "Stopped before its first round was over" : `Stopped${reached || `: ${rounds} done`}`;
@@ -31,6 +36,10 @@ export function headline(run) {
   }
   if (run.rounds_done === 0) return beginning(run);
   if (last === null) return { tone: "info", sign: "…", title: `Running: ${rounds} done`, detail: remaining(run) };
+  if (isGuessing) {
+    const title = `Not learning: accuracy ${percent(last)} after ${rounds} is no better than guessing`;
+    return { tone: "warn", sign: "!", title, detail: remaining(run) };
+  }
   if (last < best - FALLEN) {
     const title = `Accuracy has fallen: ${percent(last)} after ${rounds}, the best was ${percent(best)}`;
     return { tone: "warn", sign: "!", title, detail: remaining(run) };

@@ -25,7 +25,11 @@ class UpdatePicture {
       pick: (index) => pick(this.updates[index].worker),
       start: () => this.updates.length - 1,
     });
-    whenResized(this.plot, () => this.redraw());
+    this.width = 0;
+    whenResized(this.plot, (width) => {
+      this.width = width;
+      this.redraw();
+    });
   }
 
   showNothing(text) {
@@ -35,11 +39,10 @@ class UpdatePicture {
   }
 
   redraw() {
-    const width = this.plot.clientWidth;
-    if (width === 0) return;
+    if (this.width === 0) return; // not in view yet
     const isEmpty = this.updates.length === 0;
     this.plot.setAttribute("aria-valuemax", Math.max(0, this.updates.length - 1));
-    this.plot.replaceChildren(isEmpty ? el("p", { class: "empty" }, this.nothing) : this.drawn(width));
+    this.plot.replaceChildren(isEmpty ? el("p", { class: "empty" }, this.nothing) : this.drawn(this.width));
     this.look(null);
   }
 

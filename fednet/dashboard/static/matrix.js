@@ -46,7 +46,11 @@ export class DistanceMap {
     this.holder = holder;
     this.pick = pick;
     this.looked = [0, 0];
-    whenResized(holder, () => this.draw());
+    this.isSeen = false;
+    whenResized(holder, () => {
+      this.isSeen = true;
+      this.draw();
+    });
   }
 
   /** `names` with a verdict sign each, in the order of the matrix's rows; `unit` says what the numbers are. */
@@ -65,7 +69,7 @@ export class DistanceMap {
   }
 
   draw() {
-    if (!this.names || this.holder.clientWidth === 0) return;
+    if (!this.names || !this.isSeen) return;
     this.holder.replaceChildren(...(this.names.length <= READABLE ? this.table() : this.picture()));
   }
 

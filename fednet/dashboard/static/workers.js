@@ -1,6 +1,6 @@
 // The table of workers. Its rows are drawn where they are in view, so that a thousand of them cost as much as twenty.
 
-import { el, say } from "./dom.js";
+import { el, say, viewOf } from "./dom.js";
 import { NOTHING, ago, byName, bytes, count, date, duration, figure, percent } from "./format.js";
 
 const ROW = 40; // px
@@ -55,12 +55,11 @@ export class WorkerTable {
     this.box = el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of workers", hidden: true }, this.table);
     this.empty = el("p", { class: "empty" });
     holder.replaceChildren(this.empty, this.box);
-    this.box.addEventListener("scroll", () => this.schedule(), { passive: true });
+    this.view = viewOf(this.box, () => this.draw());
     this.body.addEventListener("click", (event) => {
       const button = event.target.closest("button");
       if (button) pick(button.textContent);
     });
-    new ResizeObserver(() => this.schedule()).observe(this.box);
   }
 
   headOf(column) {
@@ -92,16 +91,9 @@ export class WorkerTable {
     this.draw();
   }
 
-  schedule() {
-    this.frame ??= requestAnimationFrame(() => {
-      this.frame = null;
-      this.draw();
-    });
-  }
-
   draw() {
-    const first = Math.max(0, Math.min(this.workers.length, Math.floor(this.box.scrollTop / ROW) - MARGIN));
-    const end = Math.min(this.workers.length, Math.ceil((this.box.scrollTop + this.box.clientHeight) / ROW) + MARGIN);
+    const first = Math.max(0, Math.min(this.workers.length, Math.floor(this.view.top / ROW) - MARGIN));
+    const end = Math.min(this.workers.length, Math.ceil((this.view.top + this.view.height) / ROW) + MARGIN);
     const now = Date.now();
     while (this.pool.length < end - first) this.pool.push(newRow());
     this.pool.forEach((row, index) => {
