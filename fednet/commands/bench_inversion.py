@@ -36,11 +36,11 @@ _MEANING = {
 
 @click.command("inversion")
 @click.option("--model", default="resnet18-gn", show_default=True, help="resnet18, resnet18-gn or small-cnn.")
-@click.option("--image-size", type=click.IntRange(16, 512), default=64, show_default=True, help="Pixels, square.")
+@click.option("--image-size", type=click.IntRange(16, 512), default=48, show_default=True, help="Pixels, square.")
 @click.option("--batch-size", type=click.IntRange(1, 4), default=1, show_default=True, help="Scans in the step.")
 @click.option("--examples", type=click.IntRange(1, 100), default=3, show_default=True, help="Hospitals attacked.")
 @click.option("--steps", type=click.IntRange(1), default=300, show_default=True, help="Of a try, at most.")
-@click.option("--tries", type=click.IntRange(1), default=1, show_default=True, help="From other noise, at most.")
+@click.option("--tries", type=click.IntRange(1), default=2, show_default=True, help="From other noise, at most.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of phantoms, models and attacks.")
 @click.option("--dp-epsilon", type=float, default=8.0, show_default=True, help="Of the hospital that is private.")
 @click.option("--dp-delta", type=float, default=1e-5, show_default=True, help="The chance that epsilon does not hold.")

@@ -295,7 +295,7 @@ def _event_files(folder: Path, *, goes_on: bool) -> EventFiles:
     from fednet.storage.history import commit_times, rounds_after
 
     if find_spec("tensorboard") is None:
-        raise BadInput("--tensorboard", found="no package tensorboard", todo="pip install -r requirements.txt")
+        raise BadInput("--tensorboard", found="no package tensorboard", todo="`pip install -r requirements.txt`")
     times = commit_times(folder) if goes_on else {}
     earlier = ((document, times[document["round"]]) for document in (rounds_after(folder, 0) if goes_on else ()))
     return EventFiles(folder / "tensorboard", earlier=earlier)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fednet.commands.options import certs_option, json_option
+from fednet.commands.own_certificate import given_files, name_in, own_certificate_options
 from fednet.config import WorkerName
 from fednet.errors import REVOKED, ConnectionLost, FednetError, Refused
 
@@ -57,6 +58,7 @@ class Finding:
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of scans to look at, one folder per class.")
 @click.option("--token", help="Join token, an observer's for one: enrol with it first.")
 @certs_option
+@own_certificate_options
 @json_option
 def command(
     address: str | None,
@@ -65,18 +67,26 @@ def command(
     data: Path | None,
     token: str | None,
     certs: Path,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
     as_json: bool,
 ) -> None:
     """Look at name, port, proxy, TLS, certificates, clock, rate, data, disk and GPU; exit 1 if something is wrong."""
     from fednet.commands.consenting import pins_here
     from fednet.commands.door import Door, address_of, proxy_for
+    from fednet.commands.worker import name_of
     from fednet.security.tokens import decode_token
 
+    own = given_files(ca, cert, key, token=token)
     given = decode_token(token) if token else None
     host, port = address_of(address, given)
-    name = given.name if given else _whose(certs, worker_id, data)
+    if own is None:
+        name = given.name if given else _whose(certs, worker_id, data)
+    else:
+        name = name_in(own, worker_id=None if worker_id is None else name_of(worker_id, Path(), None))
     way = proxy_for(host, port, proxy)
-    door = Door(certs, name, host, port, given, proxy=way, pins=pins_here()) if name else None
+    door = Door(certs, name, host, port, given, proxy=way, given=own, pins=pins_here()) if name else None
     findings: list[Finding] = []
     for finding in _looked_at(door, host, port, way, data, enrols=given is not None):
         findings.append(finding)
@@ -177,11 +187,14 @@ def _certificate(door: Door | None) -> Iterator[Finding]:
         yield Finding("certificate", False, str(exc))
         return
     days = (identity.not_after - datetime.now(UTC)).days
+    todo = f"Run `cli.py certs renew {identity.name}`, or ask the centre for a new token"
+    if door.credentials.given is not None:
+        todo = "Ask your site's own authority for a new one: nothing here renews it"
     yield Finding(
         "certificate",
         days >= _FRESH_DAYS,
         f"of {identity.name}, until {identity.not_after:%Y-%m-%d} ({days} days), SHA-256 {identity.fingerprint}",
-        "" if days >= _FRESH_DAYS else f"Run `cli.py certs renew {identity.name}`, or ask the centre for a new token",
+        "" if days >= _FRESH_DAYS else todo,
     )
 
 

@@ -106,7 +106,12 @@ _TRAINING = (
     click.option("--augment/--no-augment", default=_LOCAL.augment, help="Mirror, turn, shift, zoom (default: yes)."),
     _number("--prox-mu", _LOCAL.proximal_mu, "FedProx: pull back to the round's global model."),
     _number("--label-smoothing", _LOCAL.label_smoothing, "Share of a label that the other classes get."),
-    _choice("--balance", BALANCES, _LOCAL.balance, "Make up for a site's class mix: by weights in the loss, by drawing, or by shifted logits."),
+    _choice(
+        "--balance",
+        BALANCES,
+        _LOCAL.balance,
+        "Make up for a site's class mix: by weights in the loss, by drawing, or by shifted logits.",
+    ),
     click.option("--freeze-until", default=_LOCAL.freeze_until, help="Leave the layers up to this one as they are."),
     _number("--layer-lr-decay", _LOCAL.layer_lr_decay, "A block's learning rate, of the next block's."),
 )

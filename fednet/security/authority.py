@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import secrets
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeGuard
@@ -20,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from fednet.config import WorkerName
 from fednet.errors import CredentialError
 from fednet.security.identity import Role, identity_uri
-from fednet.security.keys import load_key, new_key, private_folder, save_key
+from fednet.security.keys import load_key, locked, new_key, private_folder, save_key
 from fednet.security.passphrase import require_strong
 from fednet.storage.atomic import write_bytes
 from fednet.storage.disk import remove_folder, storage_error, sync_folder
@@ -79,12 +80,24 @@ class Authority:
 
     def ensure_coordinator(self, hosts: Sequence[str], *, now: datetime) -> None:
         """Make `FOLDER/coordinator/{cert.pem,key.pem}` valid for this machine and `hosts` (names or addresses)."""
-        if not self._covers(self._folder / "coordinator" / "cert.pem", [*LOCAL_HOSTS, *hosts], now):
-            self.make_coordinator(hosts, now=now)
+        with self._coordinators() as folder:
+            if not self._covers(folder / "cert.pem", [*LOCAL_HOSTS, *hosts], now):
+                self._make_pair(folder, hosts, now)
 
     def make_coordinator(self, hosts: Sequence[str], *, now: datetime) -> None:
         """Make them anew, with a new key, whatever is there. A crash between the two files: both are made at start."""
+        with self._coordinators() as folder:
+            self._make_pair(folder, hosts, now)
+
+    @contextlib.contextmanager
+    def _coordinators(self) -> Iterator[Path]:
+        """Yield the coordinator's folder: of several that make key and certificate at once, one after another does."""
         folder = self._folder / "coordinator"
+        private_folder(folder)
+        with locked(folder):
+            yield folder
+
+    def _make_pair(self, folder: Path, hosts: Sequence[str], now: datetime) -> None:
         wanted = list(dict.fromkeys([*LOCAL_HOSTS, *hosts]))
         key = new_key()
         certificate = self._sign(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ from fednet.config import WorkerName, worker_name
 from fednet.errors import CredentialError
 from fednet.security.authority import Authority, is_issued_by, public_key_of, read_certificate, read_certificates
 from fednet.security.identity import Role, identity_of, load_certificate
-from fednet.security.keys import load_key, new_key, private_folder, save_key
+from fednet.security.keys import load_key, locked, new_key, private_folder, save_key
 from fednet.security.loopback import LoopbackGrant
 from fednet.security.tokens import TokenLedger
 from fednet.storage import disk
@@ -129,14 +127,10 @@ def settled(credentials: Credentials) -> Iterator[None]:
     if credentials.given is not None or not credentials.folder.is_dir():
         yield
         return
-    descriptor = os.open(credentials.folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with locked(credentials.folder):
         if credentials.staged_key_path.exists() and credentials.certificate_path.exists():
             take_staged_key(credentials)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def take_staged_key(credentials: Credentials) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -61,6 +64,17 @@ def _passphrase_trouble(pem: bytes, passphrase: bytes | None) -> tuple[str, str]
     if passphrase is not None:
         return "it not encrypted, though a passphrase is given", "leave the passphrase out, or encrypt the key"
     return None
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let nobody else who asks for this, here or in another process, work in the folder meanwhile; not to be nested."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_private(path: Path) -> bytes:

@@ -35,7 +35,7 @@ class Effort:
     """How hard it is tried."""
 
     steps: int = 300  # of a try
-    tries: int = 1  # at most, from other noise: as many as it takes to find enough; the best one counts
+    tries: int = 2  # at most, from other noise: as many as it takes to find enough; the best one counts
     first_step: float = 0.2  # of grey, on each pixel; falls to nothing along a cosine
     smoothness: float = 0.01  # what an image costs whose neighbours all differ by 1
     enough: float = 3e-4  # a mismatch at which there is nothing more to find

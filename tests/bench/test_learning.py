@@ -36,6 +36,8 @@ def test_a_setting_stands_beside_the_pooled_scans_of_the_same_seeds() -> None:
     assert line.behind.low < -2 / 16 < line.behind.high <= 0.0
     assert line.of_pooled == pytest.approx(1.625 / 1.875)
     assert line.honest_rejected == 2
+    assert line.epsilon is None
+    assert line_of(IID, [learned(LABELS, epsilon=2.5), learned(LABELS, epsilon=3.0)], pooled).epsilon == 3.0
     assert line_of(SETTINGS[0], pooled, pooled).behind is None
     without = line_of(IID, spread, [pooled[0], None])
     assert (without.behind, without.of_pooled, without.behind_by_seed) == (None, None, [])

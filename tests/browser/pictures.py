@@ -17,7 +17,11 @@ def main(run: Path) -> None:
     with chromium() as browser, served(run.resolve()) as (url, _), watched(browser, color_scheme="light") as page:
         page.open(url)
         page.page.screenshot(path=_FOLDER / "overview.png")
-        page.page.locator("#round-part").screenshot(path=_FOLDER / "round.png")
+        page.page.set_viewport_size({"width": 1280, "height": 1400})
+        part = page.page.locator("#round-part")
+        part.scroll_into_view_if_needed()
+        page.wait("document.querySelector('#confusion table').checkVisibility({ contentVisibilityAuto: true })")
+        part.screenshot(path=_FOLDER / "round.png")
 
 
 if __name__ == "__main__":

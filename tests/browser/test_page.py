@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -147,6 +148,8 @@ def test_one_round_is_a_point_in_each_chart(tmp_path: Path, browser: Browser) ->
 
 def test_a_coordinator_that_shows_no_sign_of_life_is_said_to_stall(tmp_path: Path, browser: Browser) -> None:
     with pretended(tmp_path, rounds=2) as run:
+        with closing(sqlite3.connect(run.folder / "run.sqlite", timeout=30)) as database, database:
+            database.execute("UPDATE events SET at_s = at_s - 600")  # it began before it fell silent
         run.show_status(3, 0.5, now=datetime.now(UTC) - timedelta(minutes=2))
         with served(run.folder) as (url, _), watched(browser) as page:
             page.open(url)

@@ -57,6 +57,7 @@ def test_hospitals_of_a_bench_may_train_under_differential_privacy(
     found = json.loads(ran.out)
     assert found["settings"]["privacy"] == {"epsilon": 8.0, "delta": 1e-5, "clip": 1.0}
     assert [each["setting"] for each in found["lines"]] == ["4 sites, i.i.d."]
+    assert 0 < found["lines"][0]["epsilon"] <= 8
     plain = run(capsys, *arguments[:-2], "--out", tmp_path / "out")
     assert plain.code == 2, "results with privacy and without do not mix"
     batch_norm = run(capsys, *arguments, "--model", "small-cnn", "--out", tmp_path / "other")

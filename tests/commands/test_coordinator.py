@@ -67,5 +67,5 @@ def test_curves_without_tensorboard_are_refused_before_the_run(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     ran = run(capsys, "coordinator", "start", "--tensorboard", "--run-dir", tmp_path / "run", "--data", tmp_path)
     assert ran.code == 2
-    assert ran.err == "Error: --tensorboard; found no package tensorboard. pip install -r requirements.txt\n"
+    assert ran.err == "Error: --tensorboard; found no package tensorboard. `pip install -r requirements.txt`\n"
     assert not (tmp_path / "run").exists()

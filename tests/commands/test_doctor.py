@@ -6,11 +6,16 @@ from pathlib import Path
 import pytest
 
 from data.phantoms import write_phantoms
+from fednet.config import WorkerName
 from fednet.coordinator.reception import answer_probes
 from fednet.protocol.messages import Message
+from fednet.security.authority import read_certificate
 from fednet.security.contexts import coordinator_context
+from fednet.security.trusted import trust
 from fednet.transport.link import Link
 from tests.commands.running import Ran, run
+from tests.security.certs import SOON
+from tests.security.site_authority import issue, make_authority, needs_openssl
 from tests.transport.test_tcp import Site, listening
 
 
@@ -50,6 +55,26 @@ async def test_a_clock_that_is_wrong_is_found(
     assert ran.code == 1
     assert [line.split()[1] for line in ran.out.splitlines() if line.startswith("FAIL")] == ["clock"]
     assert "Set it by NTP" in ran.out
+
+
+@needs_openssl
+async def test_a_site_with_a_certificate_of_its_own_looks_at_the_way_with_that(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fednet.commands.doctor._MEASURE_FOR_S", 0.1)
+    mary = await asyncio.to_thread(make_authority, tmp_path / "mary")
+    files = await asyncio.to_thread(issue, mary.parent, "client7", days=4)
+    async with listening(tmp_path) as site:
+        trust(tmp_path, read_certificate(mary), [WorkerName("client7")], now=SOON)
+        files.authority.write_bytes((tmp_path / "authority" / "ca.pem").read_bytes())
+        given = ["--ca", files.authority, "--cert", files.certificate, "--key", files.key]
+        ran = await examined(tmp_path, capsys, site, *given)
+        short = await asyncio.to_thread(run, capsys, "doctor", "--cert", files.certificate)
+    said = {line.split()[1]: line for line in ran.out.splitlines()}
+    assert "of client7, until" in said["certificate"]
+    assert "Ask your site's own authority for a new one" in said["certificate"]
+    assert said["TLS"].startswith("ok") and said["clock"].startswith("ok")
+    assert (short.code, "expected all three or none" in short.err) == (2, True)
 
 
 async def test_who_has_not_joined_is_told_how(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,21 +3,24 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from fednet.commands.logs import JsonLines, start_logging
 
 
-@pytest.fixture
-def root() -> Iterator[logging.Logger]:
-    """The root logger without handlers, as a new process has it."""
+@contextmanager
+def new_process() -> Iterator[logging.Logger]:
+    """The root logger without handlers, not those of pytest either."""
     logger = logging.getLogger()
     handlers, level = logger.handlers[:], logger.level
     logger.handlers.clear()
-    yield logger
-    logger.handlers[:] = handlers
-    logger.setLevel(level)
+    try:
+        yield logger
+    finally:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
 
 
 def record(message: str, **extra: object) -> logging.LogRecord:
@@ -44,11 +47,12 @@ def test_a_traceback_stays_in_its_line() -> None:
     assert "\n" not in line
 
 
-def test_lines_go_to_what_stderr_is_at_the_moment(root: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
-    start_logging(level=None, form="text", verbose=False)
+def test_lines_go_to_what_stderr_is_at_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     live = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", live)  # as a live view does
-    logging.getLogger("fednet.test").warning("client3 is slow")
+    with new_process():
+        start_logging(level=None, form="text", verbose=False)
+        monkeypatch.setattr(sys, "stderr", live)  # as a live view does
+        logging.getLogger("fednet.test").warning("client3 is slow")
     assert live.getvalue().endswith("WARNING client3 is slow\n")
 
 
@@ -61,8 +65,7 @@ def test_lines_go_to_what_stderr_is_at_the_moment(root: logging.Logger, monkeypa
         ("json", False, True, logging.WARNING),
     ],
 )
-def test_quiet_keeps_json_lines_to_warnings(
-    root: logging.Logger, form: str, verbose: bool, quiet: bool, level: int
-) -> None:
-    start_logging(level=None, form=form, verbose=verbose, quiet=quiet)
-    assert root.level == level
+def test_quiet_keeps_json_lines_to_warnings(form: str, verbose: bool, quiet: bool, level: int) -> None:
+    with new_process() as root:
+        start_logging(level=None, form=form, verbose=verbose, quiet=quiet)
+        assert root.level == level

@@ -19,8 +19,8 @@ from fednet.coordinator.replay import Replay, Replayed
 from fednet.coordinator.round import WorkerRevoked
 from fednet.errors import RunParked
 from fednet.privacy.accounting import epsilon_after
-from fednet.reporting.round_text import privacy_line
 from fednet.reporting.metrics import evaluate
+from fednet.reporting.round_text import privacy_line
 from fednet.security.authority import read_certificate
 from fednet.security.signing import SignatureCheck
 from fednet.simulate.attacks.tamper import tamper_named

@@ -51,6 +51,22 @@ async def ask(site: Centre, asked: EnrolRequested, *, address: str | None = None
     return await say(site, site.context(), asked, address=address)
 
 
+@pytest.fixture
+def at_work(tmp_path: Path) -> Iterator[Centre]:
+    """A coordinator of two rounds with two workers."""
+    with centre(tmp_path, *MANY, "--workers", 2, "--rounds", 2) as found:
+        yield found
+
+
+async def taking_part(site: Centre) -> list[Puppet]:
+    """Let two workers join."""
+    contexts = [worker_context(enrolled(site.certs, name, site.authority)) for name in ("client1", "client2")]
+    puppets = [await Puppet.joined(site.port, context) for context in contexts]
+    for puppet in puppets:
+        puppet.link.start_heartbeats()
+    return puppets
+
+
 async def test_a_token_is_good_once_and_its_replay_gives_nobody_else_anything(site: Centre, tmp_path: Path) -> None:
     asked = EnrolRequested(name=NAME, secret=token(site), request=request(tmp_path / "own"))
     said, peer = await ask(site, asked)
@@ -85,35 +101,28 @@ async def test_a_token_that_is_not_good_is_refused_with_its_own_code_and_line(
     assert repr(secret)[2:-1] not in log
 
 
-async def test_of_a_hundred_that_redeem_one_token_at_the_same_moment_exactly_one_wins(
-    site: Centre, tmp_path: Path
+async def test_of_a_hundred_that_redeem_one_token_at_the_same_moment_exactly_one_wins_and_the_round_goes_on(
+    tmp_path: Path, at_work: Centre
 ) -> None:
-    secret = token(site, name="raced-for")
+    secret = token(at_work, name="raced-for")
     requests = await asyncio.to_thread(lambda: [request(tmp_path / str(number)) for number in range(100)])
-    answers = await asyncio.gather(
-        *(ask(site, EnrolRequested(name="raced-for", secret=secret, request=each)) for each in requests)
+    puppets = await taking_part(at_work)
+    *answers, _ = await asyncio.gather(
+        *(ask(at_work, EnrolRequested(name="raced-for", secret=secret, request=each)) for each in requests),
+        take_part(puppets),
     )
     outcomes = collections.Counter("won" if isinstance(said[0], Enrolled) else code_of(said) for said, _ in answers)
     assert outcomes["won"] == 1, outcomes
     assert outcomes.keys() <= {"won", "token-used", "enrolment-busy"}
     assert outcomes["token-used"] >= limits.ENROLMENTS_AT_ONCE_OF_ONE
-    issued = [row for row in TokenLedger(site.certs).certificates() if row.name == "raced-for"]
+    issued = [row for row in TokenLedger(at_work.certs).certificates() if row.name == "raced-for"]
     assert len(issued) == 1
-
-
-@pytest.fixture
-def at_work(tmp_path: Path) -> Iterator[Centre]:
-    """A coordinator of two rounds with two workers."""
-    with centre(tmp_path, *MANY, "--workers", 2, "--rounds", 2) as found:
-        yield found
+    await take_part(puppets)
+    assert await asyncio.to_thread(at_work.process.wait, 60) == 0
 
 
 async def test_a_thousand_guesses_open_nothing_and_the_round_goes_on(tmp_path: Path, at_work: Centre) -> None:
-    names = ("client1", "client2")
-    contexts = [worker_context(enrolled(at_work.certs, name, at_work.authority)) for name in names]
-    puppets = [await Puppet.joined(at_work.port, context) for context in contexts]
-    for puppet in puppets:
-        puppet.link.start_heartbeats()
+    puppets = await taking_part(at_work)
     csr, address, has_closed = request(tmp_path / "guesser"), fresh_address(), asyncio.Event()
     outcomes: collections.Counter[str] = collections.Counter()
 

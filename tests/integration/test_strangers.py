@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from fednet.commands.door import Door
 from fednet.config import WorkerName
 from fednet.errors import CredentialError
-from fednet.protocol.messages import Hello, Message, Probe, Probed, UpdateOffered, Welcome
+from fednet.protocol.messages import Hello, Message, Probe, Probed, RenewalRequested, UpdateOffered, Welcome
 from fednet.security.authority import Authority
 from fednet.security.enrolment import Credentials, credentials_in, make_request, store_certificate
 from fednet.security.identity import Role, identity_uri
@@ -136,6 +136,35 @@ async def test_a_revoked_certificate_is_refused_with_the_reason_and_a_line_of_it
         assert "refused: its certificate is revoked: left the study" in line
 
 
+@needs_openssl
+def test_openssl_is_told_the_reason_with_a_revoked_certificate(site: Centre) -> None:
+    credentials, address = enrolled(site.certs, "gone-too", site.authority), fresh_address()
+    pair = ["-cert", credentials.certificate_path, "-key", credentials.key_path]
+    assert decoded_welcome(connect(site, fresh_address(), *pair).stdout) == "gone-too"
+    site.revoke("gone-too", "left the study")
+    done = connect(site, address, *pair)
+    while decoded_welcome(done.stdout) is not None:  # a coordinator needs a moment to hear of it
+        done = connect(site, address, *pair)
+    assert code_of(decoded(done.stdout)) == "revoked"
+    site.wait_for_line(address, "refused: its certificate is revoked: left the study")
+
+
+@needs_openssl
+def test_openssl_without_a_certificate_can_do_nothing(site: Centre) -> None:
+    address = fresh_address()
+    done = connect(site, address)
+    assert code_of(decoded(done.stdout)) == "protocol"
+    site.wait_for_line(address, "HELLO is not allowed while anonymous")
+
+
+@needs_openssl
+def test_openssl_does_not_take_part_as_an_observer(site: Centre, tmp_path: Path) -> None:
+    lab, address = signed(site.authority, tmp_path, role=Role.OBSERVER), fresh_address()
+    done = connect(site, address, "-cert", lab.certificate_path, "-key", lab.key_path)
+    assert code_of(decoded(done.stdout)) == "role"
+    site.wait_for_line(address, "refused: the certificate is of the role observer, not worker")
+
+
 async def until_refused(site: Centre, context: ssl.SSLContext, first: Message) -> tuple[list[Message], str]:
     """A coordinator needs a moment to hear of a revocation."""
     async with asyncio.timeout(20):
@@ -164,7 +193,11 @@ async def test_a_coordinators_name_in_a_clients_certificate_opens_nothing(site: 
         assert "of the role coordinator" in "".join(site.lines_about(peer))
 
 
-@pytest.mark.parametrize("first", [HELLO, Probe(filling=b""), OFFER], ids=["HELLO", "PROBE", "UPDATE_OFFERED"])
+@pytest.mark.parametrize(
+    "first",
+    [HELLO, Probe(filling=b""), OFFER, RenewalRequested(request=b"r")],
+    ids=["HELLO", "PROBE", "UPDATE_OFFERED", "RENEWAL_REQUESTED"],
+)
 async def test_without_a_certificate_a_peer_can_do_nothing_but_enrol(site: Centre, first: Message) -> None:
     said, peer = await say(site, site.context(), first)
     assert code_of(said) == "protocol"
@@ -227,6 +260,20 @@ def test_openssl_verifies_what_each_certificate_is_for(
     assert (done.returncode == 0) is is_good, done
     if not is_good:
         assert b"unsuitable certificate purpose" in done.stderr
+
+
+@needs_openssl
+@pytest.mark.parametrize(
+    ("made", "complaint"),
+    [(made, complaint.split("(")[1].rstrip(")")) for made, complaint in REFUSED_BY_TLS[:3]],
+    ids=KINDS[:3],
+)
+def test_openssl_verifies_none_of_the_certificates_that_are_refused(
+    site: Centre, tmp_path: Path, made: Callable[[Centre, Path], Credentials], complaint: str
+) -> None:
+    done = openssl("verify", "-CAfile", site.ca, made(site, tmp_path).certificate_path)
+    assert done.returncode != 0
+    assert complaint in done.stderr.decode()
 
 
 @needs_openssl

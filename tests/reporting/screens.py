@@ -9,7 +9,6 @@ from types import MappingProxyType
 
 from rich.console import Console
 
-
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 

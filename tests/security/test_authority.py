@@ -1,8 +1,9 @@
 import contextlib
 import random
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event
 
 import pytest
 from cryptography import x509
@@ -11,14 +12,19 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from fednet.config import WorkerName
 from fednet.errors import CredentialError
+from fednet.security import authority
 from fednet.security.authority import (
+    Authority,
     create_authority,
+    hosts_of,
     open_authority,
     open_or_create_authority,
     public_key_of,
     read_certificate,
 )
 from fednet.security.identity import identity_of
+from fednet.security.signing import RecordSigner
+from fednet.storage.atomic import write_bytes
 from tests.security.certs import DAY, NOW, authority_in
 
 
@@ -159,3 +165,28 @@ def test_the_coordinators_certificate_is_renewed_for_a_new_host_or_when_it_grows
     assert "centre.example" in names.get_values_for_type(x509.DNSName)
     authority.ensure_coordinator(["centre.example"], now=NOW + 350 * DAY)
     assert read_certificate(path) != second
+
+
+@pytest.mark.parametrize("make", [Authority.make_coordinator, Authority.ensure_coordinator])
+def test_two_that_make_the_coordinators_pair_at_once_leave_one_that_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[..., None]
+) -> None:
+    """The first has written its key when the second comes, and goes on when that is done, or waits for it."""
+    ours, has_key, is_second_done = create_authority(tmp_path, now=NOW), Event(), Event()
+
+    def write(path: Path, content: bytes) -> None:
+        if not has_key.is_set():
+            has_key.set()
+            is_second_done.wait(1)
+        write_bytes(path, content)
+
+    monkeypatch.setattr(authority, "write_bytes", write)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(make, ours, ["one.example"], now=NOW)
+        assert has_key.wait(20)
+        second = pool.submit(make, ours, ["two.example"], now=NOW)
+        second.add_done_callback(lambda _: is_second_done.set())
+        first.result()
+        second.result()
+    RecordSigner(tmp_path)  # refuses a pair that does not fit
+    assert "two.example" in hosts_of(read_certificate(tmp_path / "coordinator" / "cert.pem"))

@@ -122,7 +122,7 @@ function tiles(found) {
     tile("Accuracy", percent(lastKnown(accuracy)), change(accuracy)),
     tile("Macro F1", percent(lastKnown(f1)), "unseen test set"),
     tile("Loss", figure(lastKnown(loss)), "cross-entropy, nats"),
-    tile("Rounds", count(run.rounds_done), `of ${count(run.rounds_total)}${run.left_s === null ? "" : `, about ${duration(run.left_s)} left`}`),
+    tile("Rounds", count(run.rounds_done), run.left_s === null ? `of ${count(run.rounds_total)}, ${run.standing}` : `of ${count(run.rounds_total)}, about ${duration(run.left_s)} left`),
     run.live
       ? tile("Workers", count(run.live.workers_connected), `connected, of ${count(run.live.workers_total)}`)
       : tile("Workers", count(run.workers.length), "took part"),

@@ -96,7 +96,7 @@ export class Scores extends UpdatePicture {
   }
 
   named(width) {
-    const [row, left, right] = [24, Math.min(120, width / 3), 64];
+    const [row, left, right] = [24, Math.min(120, width / 3), 58];
     const bottom = 12 + row * this.updates.length;
     const x = this.scale(left, width - right);
     this.middle = (index) => 12 + row * (index + 0.5);
@@ -107,7 +107,7 @@ export class Scores extends UpdatePicture {
       return svg("g", { class: `v-${kindOf(update)}` },
         svg("text", { class: "name", x: left - 8, y: y + 16, "text-anchor": "end" }, short(update.worker, left / 7.5), ` ${VERDICTS[letterOf(update)].sign}`),
         svg("path", { class: "bar", d: `M${left},${y + 4}H${Math.max(left + 1, x.at(update.score))}v${row - 8}H${left}Z` }),
-        svg("text", { class: "tick", x: Math.max(left, x.at(update.score)) + 5, y: y + 16 }, figure(update.score)));
+        svg("text", { class: "tick", x: width - 4, y: y + 16, "text-anchor": "end" }, figure(update.score)));
     });
     const cut = this.cut === null ? [] : [
       svg("path", { class: "cut", d: `M${x.at(this.cut)},6V${bottom}` }),
