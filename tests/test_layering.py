@@ -33,7 +33,17 @@ ALLOWED = {
         "reporting.metrics",
         "storage",
     },
-    "bench": {"bench", "aggregation", "audit", "coordinator", "protocol", "reporting", "security", "storage", "transport"},
+    "bench": {
+        "bench",
+        "aggregation",
+        "audit",
+        "coordinator",
+        "protocol",
+        "reporting",
+        "security",
+        "storage",
+        "transport",
+    },
     "coordinator": {
         "coordinator",
         "aggregation",

@@ -285,8 +285,9 @@ def _print(document: dict[str, Any]) -> None:
     Console().print(table)
     privacy = settings["privacy"]
     click.echo(
-        document["objection"]
-        or f"privacy: epsilon {privacy['epsilon']:g}, delta {privacy['delta']:g}, clip {privacy['clip']:g}: noise of "
+        f"no private hospital: {document['objection']}"
+        if document["objection"]
+        else f"privacy: epsilon {privacy['epsilon']:g}, delta {privacy['delta']:g}, clip {privacy['clip']:g}: noise of "
         f"{privacy['noise_multiplier']:.3g} times the clip on every weight"
     )
     click.echo(f"{document['seconds']:.0f} s, of processor time {document['processor_seconds']:.0f} s")

@@ -64,8 +64,9 @@ class Watch:
 class EventStream:
     """One watcher's response; an ASGI application."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, *, taken_within_s: float = _TAKEN_WITHIN_S) -> None:
         self._watch = watch
+        self._taken_within_s = taken_within_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send events until the watcher is gone, or takes none."""
@@ -83,7 +84,7 @@ class EventStream:
 
     async def _send_all(self, send: Send) -> None:
         async for event in self._watch.events():
-            async with asyncio.timeout(_TAKEN_WITHIN_S):
+            async with asyncio.timeout(self._taken_within_s):
                 await send({"type": "http.response.body", "body": event, "more_body": True})
 
 

@@ -88,8 +88,6 @@ function showSeries() {
   for (const name of ["accuracy", "loss", "counts"]) charts[name].show(round, series);
   charts.recall.show(round, series.recall);
   charts.seconds.show(round, series.seconds);
-  showClassMix(byId("class-mix"), run.class_mix, run.classes);
-  showSettings(byId("settings"), run);
 }
 
 function showHeadline() {
@@ -148,9 +146,11 @@ function showLists() {
 
 /** Show what seldom changes, where it has changed. */
 function showRecord() {
-  const told = JSON.stringify([run.rounds_done, run.audit, run.privacy, run.events]);
+  const told = JSON.stringify([run.class_mix, run.settings, run.audit, run.privacy, run.events, run.workers.map((each) => each.epsilon)]);
   if (told === recorded) return;
   recorded = told;
+  showClassMix(byId("class-mix"), run.class_mix, run.classes);
+  showSettings(byId("settings"), run);
   showPrivacy(byId("privacy"), run);
   showAudit(byId("audit"), run);
   showEvents(byId("events"), run.events);
@@ -162,7 +162,7 @@ function showGrid() {
   const rejected = verdicts.grid.map((letters) => letters.replaceAll(/[^rq]/g, "").length);
   const isMany = byId("order").value === "rejected" || (byId("order").value === "auto" && verdicts.workers.length > MANY);
   order.sort((one, other) => (isMany && rejected[other] - rejected[one]) || byName(verdicts.workers[one], verdicts.workers[other]));
-  grid.show(verdicts.rounds, order.map((index) => verdicts.workers[index]), order.map((index) => verdicts.grid[index]));
+  grid.show(verdicts.rounds, order.map((index) => verdicts.workers[index]), order.map((index) => verdicts.grid[index]), follows ? verdicts.rounds.at(-1) : shown?.round);
 }
 
 /** Show the last round if the reader did not choose one. */

@@ -5,7 +5,7 @@ import { VERDICTS } from "./verdicts.js";
 
 const CELL = 24; // px, each way
 const NAME = 132; // px
-const MARGIN = 4; // cells beyond the edge, so that a short scroll shows no gap
+const MARGIN = 2; // cells beyond the edge, so that a short scroll shows no gap
 
 export class VerdictGrid {
   /** `pick(worker, round)` is called for a cell that is clicked, or entered from the keyboard. */
@@ -16,7 +16,7 @@ export class VerdictGrid {
     this.head = el("div", { class: "grid-head", role: "row", "aria-rowindex": 1 });
     this.body = el("div", { class: "grid-body", role: "rowgroup" });
     this.box = el("div", { class: "grid", role: "grid", "aria-label": "Verdicts: workers by rounds", hidden: true }, el("div", { class: "grid-top", role: "rowgroup" }, this.head), this.body);
-    this.empty = el("p", { class: "empty" }, "Nothing yet: the first round is not over.");
+    this.empty = el("p", { class: "empty" });
     holder.replaceChildren(this.empty, this.box);
     this.view = viewOf(this.box, () => this.draw());
     this.box.addEventListener("click", (event) => this.clicked(event));
@@ -26,12 +26,13 @@ export class VerdictGrid {
     });
   }
 
-  /** Show these rows; `letters[i]` is worker i's string, a letter a round. Whoever looked at the last round still does. */
-  show(rounds, workers, letters) {
+  /** Show these rows, `letters[i]` is worker i's string, a letter a round; whoever looked at the last round still does. */
+  show(rounds, workers, letters, marked) {
     const isFirst = this.data.rounds.length === 0;
     const sawLast = isFirst || this.view.left + this.view.width >= NAME + CELL * (this.data.rounds.length - 1);
     const isLonger = rounds.length > this.data.rounds.length;
     this.data = { rounds, workers, letters };
+    this.marked = marked;
     const isEmpty = rounds.length === 0 || workers.length === 0;
     this.empty.hidden = !isEmpty;
     say(this.empty, rounds.length === 0 ? "Nothing yet: the first round is not over." : "No worker has such a name.");
@@ -54,6 +55,7 @@ export class VerdictGrid {
 
   /** Mark the column of the round that the rest of the page shows. */
   mark(round) {
+    if (round === this.marked) return;
     this.marked = round;
     this.drawn = "";
     this.draw();
