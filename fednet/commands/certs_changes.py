@@ -182,8 +182,8 @@ def trust(file: Path | None, names: tuple[str, ...], remove: bool, certs: Path) 
         removed = trusted.remove(certs, checked, fingerprint=print_)
         RevocationLedger(certs).shut_out(removed, reason=_DISTRUSTED, now=datetime.now(UTC))
         click.echo(
-            f"Trusted no more: an authority for {', '.join(removed)}. A coordinator that runs shows them out, and counts "
-            "nothing of them in the round under way; `certs trust` or `certs token` lets a name in again."
+            f"Trusted no more: an authority for {', '.join(removed)}. A coordinator that runs shows them out, and "
+            "counts nothing of them in the round under way; `certs trust` or `certs token` lets a name in again."
         )
     elif certificate is not None:
         _trust(certs, certificate, checked)

@@ -1,4 +1,4 @@
-// Charts over the rounds: lines, or stacked bars. One look at a time: pointer and arrow keys move it, Enter picks the round.
+// Charts over the rounds: lines, or stacked bars. Pointer and arrow keys look at a round, Enter picks it.
 
 import { el, say, svg, whenResized } from "./dom.js";
 import { figure } from "./format.js";
@@ -10,14 +10,30 @@ const MARKED = 40; // rounds; beyond these the marks of a line run into one anot
 
 class RoundChart {
   /**
-   * `series`: [{key, label, style, shape}], `style` a class of dashboard.css; `format` writes a value, `tick` one of the axis;
-   * `pick(round)` is called for a round that is clicked or entered.
+   * `series`: [{key, label, style, shape}], `style` a class of dashboard.css; `format` writes a value,
+   * `tick` one of an axis; `pick(round)` is called for a round that is clicked or entered.
    */
   constructor(holder, { label, unit, series, format = figure, tick = figure, height = 220, pick }) {
-    Object.assign(this, { label, unit, series, format, tick, height, pick, rounds: [], values: {}, looked: null, width: 0 });
+    Object.assign(this, {
+      label,
+      unit,
+      series,
+      format,
+      tick,
+      height,
+      pick,
+      rounds: [],
+      values: {},
+      looked: null,
+      width: 0,
+    });
     this.readout = el("p", { class: "readout" });
     this.plot = el("div", { class: "plot", tabindex: 0, role: "slider", "aria-label": `${label}, by round` });
-    const legend = el("ul", { class: "legend" }, series.map((each) => el("li", {}, this.sample(each), each.label)));
+    const legend = el(
+      "ul",
+      { class: "legend" },
+      series.map((each) => el("li", {}, this.sample(each), each.label)),
+    );
     holder.append(legend, this.plot, this.readout);
     this.listen();
     whenResized(this.plot, (width) => {
@@ -45,7 +61,9 @@ class RoundChart {
 
   nearest(event) {
     const { left } = this.plot.getBoundingClientRect();
-    const share = (event.clientX - left - this.x.at(this.rounds[0])) / (this.x.at(this.rounds.at(-1)) - this.x.at(this.rounds[0]) || 1);
+    const share =
+      (event.clientX - left - this.x.at(this.rounds[0])) /
+      (this.x.at(this.rounds.at(-1)) - this.x.at(this.rounds[0]) || 1);
     return Math.min(this.rounds.length - 1, Math.max(0, Math.round(share * (this.rounds.length - 1))));
   }
 
@@ -54,7 +72,8 @@ class RoundChart {
     const index = position ?? this.rounds.length - 1;
     const x = this.x.at(this.rounds[index]);
     this.rule.setAttribute("d", position === null ? "" : `M${x},${EDGE.top}V${this.height - EDGE.bottom}`);
-    const text = `Round ${this.rounds[index]}: ${this.series.map((each) => `${each.label} ${this.format(this.values[each.key][index])}`).join(", ")}`;
+    const told = this.series.map((each) => `${each.label} ${this.format(this.values[each.key][index])}`);
+    const text = `Round ${this.rounds[index]}: ${told.join(", ")}`;
     say(this.readout, text);
     this.plot.setAttribute("aria-valuetext", text);
     this.plot.setAttribute("aria-valuenow", this.rounds[index]);
@@ -92,11 +111,21 @@ class RoundChart {
     ]);
     const rounds = this.rounds.length === 1 ? this.rounds : this.x.ticks.filter(Number.isInteger);
     const along = rounds.map((value) =>
-      svg("text", { class: "tick", x: this.x.at(value), y: bottom + 16, "text-anchor": "middle" }, String(value)));
+      svg("text", { class: "tick", x: this.x.at(value), y: bottom + 16, "text-anchor": "middle" }, String(value)),
+    );
     return [
-      ...across, ...along,
-      svg("text", { class: "axis", x: (EDGE.left + width - EDGE.right) / 2, y: this.height - 4, "text-anchor": "middle" }, "round"),
-      svg("text", { class: "axis", transform: `translate(12 ${middle}) rotate(-90)`, "text-anchor": "middle" }, this.unit),
+      ...across,
+      ...along,
+      svg(
+        "text",
+        { class: "axis", x: (EDGE.left + width - EDGE.right) / 2, y: this.height - 4, "text-anchor": "middle" },
+        "round",
+      ),
+      svg(
+        "text",
+        { class: "axis", transform: `translate(12 ${middle}) rotate(-90)`, "text-anchor": "middle" },
+        this.unit,
+      ),
     ];
   }
 }
@@ -117,19 +146,30 @@ export class LineChart extends RoundChart {
   }
 
   sample(series) {
-    return svg("svg", { class: `sample ${series.style}`, width: 26, height: 12, "aria-hidden": "true" },
-      svg("path", { class: "line", d: "M1,6H25" }), svg("path", { class: "mark", d: mark(series.shape, 13, 6, 3.5) }));
+    return svg(
+      "svg",
+      { class: `sample ${series.style}`, width: 26, height: 12, "aria-hidden": "true" },
+      svg("path", { class: "line", d: "M1,6H25" }),
+      svg("path", { class: "mark", d: mark(series.shape, 13, 6, 3.5) }),
+    );
   }
 
   shapes() {
     return this.series.map((series) => {
       const points = this.values[series.key].map((value, index) =>
-        value === null ? null : [this.x.at(this.rounds[index]), this.y.at(value)]);
-      const line = points.map((point, index) => (point ? `${points[index - 1] ? "L" : "M"}${point[0].toFixed(1)},${point[1].toFixed(1)}` : ""));
+        value === null ? null : [this.x.at(this.rounds[index]), this.y.at(value)],
+      );
+      const line = points.map((point, index) =>
+        point ? `${points[index - 1] ? "L" : "M"}${point[0].toFixed(1)},${point[1].toFixed(1)}` : "",
+      );
       const shown = points.filter((point, index) => point && (points.length <= MARKED || index === points.length - 1));
       const marks = shown.map(([x, y]) => mark(series.shape, x, y, 3.5));
-      return svg("g", { class: series.style },
-        svg("path", { class: "line", d: line.join("") }), svg("path", { class: "mark", d: marks.join("") }));
+      return svg(
+        "g",
+        { class: series.style },
+        svg("path", { class: "line", d: line.join("") }),
+        svg("path", { class: "mark", d: marks.join("") }),
+      );
     });
   }
 }
@@ -141,13 +181,18 @@ export class StackChart extends RoundChart {
   }
 
   extent() {
-    const totals = this.rounds.map((_, index) => this.series.reduce((sum, each) => sum + (this.values[each.key][index] ?? 0), 0));
+    const totals = this.rounds.map((_, index) =>
+      this.series.reduce((sum, each) => sum + (this.values[each.key][index] ?? 0), 0),
+    );
     return [0, topOf(Math.max(...totals))];
   }
 
   sample(series) {
-    return svg("svg", { class: `sample ${series.style}`, width: 14, height: 12, "aria-hidden": "true" },
-      svg("path", { class: "bar", d: "M1,1h12v10h-12Z" }));
+    return svg(
+      "svg",
+      { class: `sample ${series.style}`, width: 14, height: 12, "aria-hidden": "true" },
+      svg("path", { class: "bar", d: "M1,1h12v10h-12Z" }),
+    );
   }
 
   shapes(width) {
@@ -160,7 +205,8 @@ export class StackChart extends RoundChart {
         const base = this.y.at(tops[index]);
         tops[index] += value;
         const x = this.x.at(this.rounds[index]) - thick / 2;
-        return `M${x.toFixed(1)},${base.toFixed(1)}h${thick.toFixed(1)}V${this.y.at(tops[index]).toFixed(1)}h${(-thick).toFixed(1)}Z`;
+        const [left, from, wide, to] = [x, base, thick, this.y.at(tops[index])].map((each) => each.toFixed(1));
+        return `M${left},${from}h${wide}V${to}h-${wide}Z`;
       });
       return svg("g", { class: series.style }, svg("path", { class: "bar", d: bars.join("") }));
     });

@@ -17,8 +17,15 @@ const MANY = 30; // workers; of more, those that are rejected most come first
 const SILENT_MS = 20000; // a running run says something each second
 const NO_ROUND = "Nothing yet: the first round is not over.";
 const KEPT_ROUNDS = 20;
+const MOST_MEASURES = 2000; // a page may be open for weeks
 const CLASS_SHAPES = ["circle", "square", "triangle", "diamond"];
-const PHASES = [["train", "training"], ["transfer", "transfer"], ["aggregate", "aggregation"], ["evaluate", "evaluation"], ["commit", "commit"]];
+const PHASES = [
+  ["train", "training"],
+  ["transfer", "transfer"],
+  ["aggregate", "aggregation"],
+  ["evaluate", "evaluation"],
+  ["commit", "commit"],
+];
 
 let run = null; // the last overview
 let verdicts = null; // the last answer of /api/verdicts
@@ -38,23 +45,57 @@ const distances = new DistanceMap(byId("distances"), (worker) => explain(worker,
 let charts = null;
 
 function chartsOf(classes) {
-  const recall = classes.map((name, index) => ({ key: name, label: readable(name), style: `c${index % 8}`, shape: CLASS_SHAPES[index % 4] }));
+  const recall = classes.map((name, index) => ({
+    key: name,
+    label: readable(name),
+    style: `c${index % 8}`,
+    shape: CLASS_SHAPES[index % 4],
+  }));
   const lines = (id, options) => new LineChart(byId(id), { pick: show, ...options });
   const stack = (id, options) => new StackChart(byId(id), { pick: show, ...options });
   return {
-    accuracy: lines("accuracy", { label: "Accuracy and macro F1", unit: "% of the images", range: [0, 1], format: percent, tick: hundredths, height: 300, series: [
-      { key: "accuracy", label: "test accuracy", style: "c0", shape: "circle" },
-      { key: "macro_f1", label: "test macro F1", style: "c1", shape: "square" },
-      { key: "validation_accuracy", label: "validation accuracy", style: "c2", shape: "triangle" },
-    ] }),
-    loss: lines("loss", { label: "Loss", unit: "cross-entropy, nats", series: [{ key: "loss", label: "test loss", style: "c0", shape: "circle" }] }),
-    recall: lines("recall", { label: "Recall of each class", unit: "% of its images", range: [0, 1], format: percent, tick: hundredths, series: recall }),
-    counts: stack("counts", { label: "Updates by verdict", unit: "workers", format: count, series: [
-      { key: "selected", label: "selected", style: "v-selected" },
-      { key: "rejected", label: "rejected", style: "v-rejected" },
-      { key: "absent", label: "absent", style: "v-absent" },
-    ] }),
-    seconds: stack("seconds", { label: "Seconds by phase", unit: "seconds", format: duration, series: PHASES.map(([key, label], index) => ({ key, label, style: `c${index}` })) }),
+    accuracy: lines("accuracy", {
+      label: "Accuracy and macro F1",
+      unit: "% of the images",
+      range: [0, 1],
+      format: percent,
+      tick: hundredths,
+      height: 300,
+      series: [
+        { key: "accuracy", label: "test accuracy", style: "c0", shape: "circle" },
+        { key: "macro_f1", label: "test macro F1", style: "c1", shape: "square" },
+        { key: "validation_accuracy", label: "validation accuracy", style: "c2", shape: "triangle" },
+      ],
+    }),
+    loss: lines("loss", {
+      label: "Loss",
+      unit: "cross-entropy, nats",
+      series: [{ key: "loss", label: "test loss", style: "c0", shape: "circle" }],
+    }),
+    recall: lines("recall", {
+      label: "Recall of each class",
+      unit: "% of its images",
+      range: [0, 1],
+      format: percent,
+      tick: hundredths,
+      series: recall,
+    }),
+    counts: stack("counts", {
+      label: "Updates by verdict",
+      unit: "workers",
+      format: count,
+      series: [
+        { key: "selected", label: "selected", style: "v-selected" },
+        { key: "rejected", label: "rejected", style: "v-rejected" },
+        { key: "absent", label: "absent", style: "v-absent" },
+      ],
+    }),
+    seconds: stack("seconds", {
+      label: "Seconds by phase",
+      unit: "seconds",
+      format: duration,
+      series: PHASES.map(([key, label], index) => ({ key, label, style: `c${index}` })),
+    }),
   };
 }
 
@@ -80,6 +121,7 @@ function painted() {
   if (performance.getEntriesByName("fednet:news").length > 0) performance.measure("fednet:update", "fednet:news");
   else performance.mark("fednet:shown");
   performance.clearMarks("fednet:news");
+  if (performance.getEntriesByName("fednet:update").length > MOST_MEASURES) performance.clearMeasures("fednet:update");
   document.body.dataset.rounds = run.rounds_done;
 }
 
@@ -109,7 +151,13 @@ function showHeadline() {
 }
 
 function culprit(each) {
-  const button = el("button", { type: "button" }, el("span", { class: "cell v-rejected", "aria-hidden": "true" }, "×"), el("b", {}, each.name), ` ${each.text}`);
+  const button = el(
+    "button",
+    { type: "button" },
+    el("span", { class: "cell v-rejected", "aria-hidden": "true" }, "×"),
+    el("b", {}, each.name),
+    ` ${each.text}`,
+  );
   button.addEventListener("click", () => explain(each.name, verdicts.rounds.at(-1)));
   return el("li", {}, button);
 }
@@ -120,7 +168,13 @@ function tiles(found) {
     tile("Accuracy", percent(lastKnown(accuracy)), change(accuracy)),
     tile("Macro F1", percent(lastKnown(f1)), "unseen test set"),
     tile("Loss", figure(lastKnown(loss)), "cross-entropy, nats"),
-    tile("Rounds", count(run.rounds_done), run.left_s === null ? `of ${count(run.rounds_total)}, ${run.standing}` : `of ${count(run.rounds_total)}, about ${duration(run.left_s)} left`),
+    tile(
+      "Rounds",
+      count(run.rounds_done),
+      run.left_s === null
+        ? `of ${count(run.rounds_total)}, ${run.standing}`
+        : `of ${count(run.rounds_total)}, about ${duration(run.left_s)} left`,
+    ),
     run.live
       ? tile("Workers", count(run.live.workers_connected), `connected, of ${count(run.live.workers_total)}`)
       : tile("Workers", count(run.workers.length), "took part"),
@@ -128,25 +182,42 @@ function tiles(found) {
   ];
 }
 
-const tile = (name, value, note) => el("div", { class: "tile" }, el("dt", {}, name), el("dd", {}, value, el("small", {}, note)));
+const tile = (name, value, note) =>
+  el("div", { class: "tile" }, el("dt", {}, name), el("dd", {}, value, el("small", {}, note)));
 
 function change(values) {
   const known = values.filter((value) => value !== null);
   if (known.length < 2) return "unseen test set";
   const points = 100 * (known.at(-1) - known[0]);
-  return `${points < 0 ? "−" : "+"}${Math.abs(points).toFixed(1)} since round ${run.series.round[values.indexOf(known[0])]}`;
+  const first = run.series.round[values.indexOf(known[0])];
+  return `${points < 0 ? "−" : "+"}${Math.abs(points).toFixed(1)} since round ${first}`;
 }
 
 function showLists() {
   const wanted = byId("filter").value.trim().toLowerCase();
   const isWanted = (name) => name.toLowerCase().includes(wanted);
-  workers.show(run.workers.filter((each) => isWanted(each.name)), wanted !== "");
-  say(byId("worker-count"), wanted ? `${count(workers.workers.length)} of ${count(run.workers.length)} workers` : `${count(run.workers.length)} workers`);
+  workers.show(
+    run.workers.filter((each) => isWanted(each.name)),
+    wanted !== "",
+  );
+  say(
+    byId("worker-count"),
+    wanted
+      ? `${count(workers.workers.length)} of ${count(run.workers.length)} workers`
+      : `${count(run.workers.length)} workers`,
+  );
 }
 
 /** Show what seldom changes, where it has changed. */
 function showRecord() {
-  const told = JSON.stringify([run.class_mix, run.settings, run.audit, run.privacy, run.events, run.workers.map((each) => each.epsilon)]);
+  const told = JSON.stringify([
+    run.class_mix,
+    run.settings,
+    run.audit,
+    run.privacy,
+    run.events,
+    run.workers.map((each) => each.epsilon),
+  ]);
   if (told === recorded) return;
   recorded = told;
   showClassMix(byId("class-mix"), run.class_mix, run.classes);
@@ -158,11 +229,22 @@ function showRecord() {
 
 function showGrid() {
   const wanted = byId("filter").value.trim().toLowerCase();
-  const order = verdicts.workers.map((_, index) => index).filter((index) => verdicts.workers[index].toLowerCase().includes(wanted));
+  const order = verdicts.workers
+    .map((_, index) => index)
+    .filter((index) => verdicts.workers[index].toLowerCase().includes(wanted));
   const rejected = verdicts.grid.map((letters) => letters.replaceAll(/[^rq]/g, "").length);
-  const isMany = byId("order").value === "rejected" || (byId("order").value === "auto" && verdicts.workers.length > MANY);
-  order.sort((one, other) => (isMany && rejected[other] - rejected[one]) || byName(verdicts.workers[one], verdicts.workers[other]));
-  grid.show(verdicts.rounds, order.map((index) => verdicts.workers[index]), order.map((index) => verdicts.grid[index]), follows ? verdicts.rounds.at(-1) : shown?.round);
+  const isMany =
+    byId("order").value === "rejected" || (byId("order").value === "auto" && verdicts.workers.length > MANY);
+  order.sort(
+    (one, other) =>
+      (isMany && rejected[other] - rejected[one]) || byName(verdicts.workers[one], verdicts.workers[other]),
+  );
+  grid.show(
+    verdicts.rounds,
+    order.map((index) => verdicts.workers[index]),
+    order.map((index) => verdicts.grid[index]),
+    follows ? verdicts.rounds.at(-1) : shown?.round,
+  );
 }
 
 /** Show the last round if the reader did not choose one. */
@@ -206,12 +288,20 @@ function showNoRound() {
 
 function showDistances() {
   if (shown.distances === null) {
-    const many = shown.distances_left_out ? `: too many to tell apart (${count(shown.distances_left_out)} updates)` : "";
-    distances.showNothing(`The distances of this round are not shown${many}. The map and the scores are made from them.`);
+    const many = shown.distances_left_out
+      ? `: too many to tell apart (${count(shown.distances_left_out)} updates)`
+      : "";
+    distances.showNothing(
+      `The distances of this round are not shown${many}. The map and the scores are made from them.`,
+    );
     return;
   }
   const signs = new Map(shown.updates.map((each) => [each.worker, VERDICTS[letterOf(each)].sign]));
-  distances.show(shown.scored, shown.scored.map((name) => signs.get(name) ?? ""), shown.distances);
+  distances.show(
+    shown.scored,
+    shown.scored.map((name) => signs.get(name) ?? ""),
+    shown.distances,
+  );
 }
 
 function showConfusionOf() {
@@ -221,12 +311,19 @@ function showConfusionOf() {
 
 function showRoundFacts() {
   const test = shown.test ?? {};
-  byId("round-facts").replaceChildren(facts([
-    ["accuracy", percent(test.accuracy)], ["macro F1", percent(test.macro_f1)], ["macro AUC", figure(test.macro_auc)], ["loss", figure(test.loss)],
-    ["took", duration(shown.seconds?.round)], ["f in force", shown.byzantine === undefined ? null : figure(shown.byzantine)],
-    ["model (SHA-256)", shown.model_sha256 ? el("code", {}, shown.model_sha256.slice(0, 16)) : null], ["note", shown.note],
-    ["refused", shown.refused ? String(shown.refused) : null],
-  ]));
+  byId("round-facts").replaceChildren(
+    facts([
+      ["accuracy", percent(test.accuracy)],
+      ["macro F1", percent(test.macro_f1)],
+      ["macro AUC", figure(test.macro_auc)],
+      ["loss", figure(test.loss)],
+      ["took", duration(shown.seconds?.round)],
+      ["f in force", shown.byzantine === undefined ? null : figure(shown.byzantine)],
+      ["model (SHA-256)", shown.model_sha256 ? el("code", {}, shown.model_sha256.slice(0, 16)) : null],
+      ["note", shown.note],
+      ["refused", shown.refused ? String(shown.refused) : null],
+    ]),
+  );
 }
 
 /** The server was asked for something, and did not answer it. */
@@ -240,14 +337,21 @@ function show(number) {
 }
 
 function explain(worker, number) {
-  roundOf(number).then((round) => detail.show(worker, round)).catch(failed);
+  roundOf(number)
+    .then((round) => detail.show(worker, round))
+    .catch(failed);
 }
 
 /** Say whether what is on the page is of this moment. */
 function showLink() {
   const silence = Date.now() - heard;
   const isSilent = run?.standing === "running" && run.stalled_s === null && silence > SILENT_MS;
-  const [kind, word] = lost !== null ? ["lost", "not connected"] : isSilent ? ["silent", "silent"] : ["on", run?.standing === "running" ? "live" : "connected"];
+  const [kind, word] =
+    lost !== null
+      ? ["lost", "not connected"]
+      : isSilent
+        ? ["silent", "silent"]
+        : ["on", run?.standing === "running" ? "live" : "connected"];
   byId("link").className = `link ${kind}`;
   say(byId("link-text"), word);
   byId("lost").hidden = kind === "on";
@@ -258,7 +362,8 @@ function whyOld(silence) {
   if (run === null) return `${lost ?? ""} Trying again …`;
   const known = `What you see is of ${when(new Date(heard).toISOString())}.`;
   if (lost === null) return `Nothing was heard of the run for ${duration(silence / 1000)}. ${known}`;
-  if (run.standing === "finished") return "The run is over, and so is its page: cli.py dashboard --run-dir shows it again.";
+  if (run.standing === "finished")
+    return "The run is over, and so is its page: cli.py dashboard --run-dir shows it again.";
   return `${lost} ${known} Trying again …`;
 }
 
@@ -271,13 +376,17 @@ function listenToReader() {
   byId("order").addEventListener("change", () => verdicts && showGrid());
   byId("round").addEventListener("input", () => show(verdicts.rounds[byId("round").value - 1]));
   byId("latest").addEventListener("click", () => verdicts?.rounds.length && show(verdicts.rounds.at(-1)));
-  for (const [id, step] of [["earlier", -1], ["later", 1]]) {
+  for (const [id, step] of [
+    ["earlier", -1],
+    ["later", 1],
+  ]) {
     byId(id).addEventListener("click", () => {
       const number = shown && verdicts.rounds[verdicts.rounds.indexOf(shown.round) + step];
       if (number !== null && number !== undefined) show(number);
     });
   }
-  for (const part of document.querySelectorAll("input[name=part]")) part.addEventListener("change", () => shown && showConfusionOf());
+  for (const part of document.querySelectorAll("input[name=part]"))
+    part.addEventListener("change", () => shown && showConfusionOf());
 }
 
 /** One overview after the other; of those that came meanwhile only the last. */

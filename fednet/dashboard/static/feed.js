@@ -19,7 +19,7 @@ async function reasonOf(answer) {
 }
 
 /**
- * Call `news(overview)` for each event, `gone(why)` where the server finds no run any more, `linked(true or false)` when
+ * Call `news(overview)` for each event, `gone(why)` where the server finds no run any more, `linked(is there)` when
  * the connection comes or goes.
  */
 export function listen({ news, gone, linked }) {

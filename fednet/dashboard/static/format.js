@@ -4,7 +4,11 @@ export const NOTHING = "–";
 const digits3 = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 const whole = new Intl.NumberFormat("en");
 const moment = new Intl.DateTimeFormat("en-GB", {
-  day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit",
+  day: "numeric",
+  month: "short",
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
 });
 const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
 
@@ -64,7 +68,11 @@ export function listed(names, most = 3) {
 const keys = new Map(); // by name: a thousand of them are sorted each second
 
 function keyOf(name) {
-  if (!keys.has(name)) keys.set(name, name.toLowerCase().replaceAll(/\d+/g, (number) => number.padStart(15, "0")));
+  if (!keys.has(name))
+    keys.set(
+      name,
+      name.toLowerCase().replaceAll(/\d+/g, (number) => number.padStart(15, "0")),
+    );
   return keys.get(name);
 }
 

@@ -15,7 +15,12 @@ export class VerdictGrid {
     this.focus = { row: 0, column: 0 };
     this.head = el("div", { class: "grid-head", role: "row", "aria-rowindex": 1 });
     this.body = el("div", { class: "grid-body", role: "rowgroup" });
-    this.box = el("div", { class: "grid", role: "grid", "aria-label": "Verdicts: workers by rounds", hidden: true }, el("div", { class: "grid-top", role: "rowgroup" }, this.head), this.body);
+    this.box = el(
+      "div",
+      { class: "grid", role: "grid", "aria-label": "Verdicts: workers by rounds", hidden: true },
+      el("div", { class: "grid-top", role: "rowgroup" }, this.head),
+      this.body,
+    );
     this.empty = el("p", { class: "empty" });
     holder.replaceChildren(this.empty, this.box);
     this.view = viewOf(this.box, () => this.draw());
@@ -26,7 +31,7 @@ export class VerdictGrid {
     });
   }
 
-  /** Show these rows, `letters[i]` is worker i's string, a letter a round; whoever looked at the last round still does. */
+  /** Show these rows, `letters[i]` is worker i's string, a letter a round; who looked at the last round still does. */
   show(rounds, workers, letters, marked) {
     const isFirst = this.data.rounds.length === 0;
     const sawLast = isFirst || this.view.left + this.view.width >= NAME + CELL * (this.data.rounds.length - 1);
@@ -69,7 +74,10 @@ export class VerdictGrid {
     if (view === this.drawn || this.box.hidden) return;
     this.drawn = view;
     const hadFocus = this.body.contains(document.activeElement);
-    this.head.replaceChildren(el("span", { class: "grid-name", role: "columnheader", "aria-colindex": 1 }, "worker / round"), ...this.numbers(columns));
+    this.head.replaceChildren(
+      el("span", { class: "grid-name", role: "columnheader", "aria-colindex": 1 }, "worker / round"),
+      ...this.numbers(columns),
+    );
     const made = [];
     for (let row = rows[0]; row < rows[1]; row += 1) made.push(this.row(row, columns));
     this.body.replaceChildren(...made);
@@ -79,12 +87,26 @@ export class VerdictGrid {
 
   numbers([first, end]) {
     return this.data.rounds.slice(first, end).map((round, index) =>
-      this.placed(el("span", { class: round === this.marked ? "grid-round marked" : "grid-round", role: "columnheader", "aria-colindex": first + index + 2 }, String(round)), index ? null : first));
+      this.placed(
+        el(
+          "span",
+          {
+            class: round === this.marked ? "grid-round marked" : "grid-round",
+            role: "columnheader",
+            "aria-colindex": first + index + 2,
+          },
+          String(round),
+        ),
+        index ? null : first,
+      ),
+    );
   }
 
   row(row, [first, end]) {
     const worker = this.data.workers[row];
-    const cells = [...this.data.letters[row].slice(first, end)].map((letter, index) => this.cell(worker, row, first + index, letter, index === 0));
+    const cells = [...this.data.letters[row].slice(first, end)].map((letter, index) =>
+      this.cell(worker, row, first + index, letter, index === 0),
+    );
     const name = el("span", { class: "grid-name", role: "rowheader", "aria-colindex": 1, title: worker }, worker);
     const made = el("div", { class: "grid-row", role: "row", "aria-rowindex": row + 2 }, name, cells);
     made.style.top = `${CELL * row}px`;
@@ -95,10 +117,22 @@ export class VerdictGrid {
     const round = this.data.rounds[column];
     const verdict = VERDICTS[letter];
     const isFocus = row === this.focus.row && column === this.focus.column;
-    return this.placed(el("span", {
-      class: `cell v-${verdict.kind}${round === this.marked ? " marked" : ""}`, role: "gridcell", tabindex: isFocus ? 0 : -1,
-      "aria-colindex": column + 2, "aria-label": `${worker}, round ${round}: ${verdict.word}`, "data-row": row, "data-column": column,
-    }, verdict.sign), isFirst ? column : null);
+    return this.placed(
+      el(
+        "span",
+        {
+          class: `cell v-${verdict.kind}${round === this.marked ? " marked" : ""}`,
+          role: "gridcell",
+          tabindex: isFocus ? 0 : -1,
+          "aria-colindex": column + 2,
+          "aria-label": `${worker}, round ${round}: ${verdict.word}`,
+          "data-row": row,
+          "data-column": column,
+        },
+        verdict.sign,
+      ),
+      isFirst ? column : null,
+    );
   }
 
   /** Make room for the columns to the left that do not exist. */
@@ -119,9 +153,14 @@ export class VerdictGrid {
     const page = Math.max(1, Math.floor(this.view.height / CELL) - 2);
     const [lastRow, lastColumn] = [this.data.workers.length - 1, this.data.rounds.length - 1];
     const moves = {
-      ArrowUp: [row - 1, column], ArrowDown: [row + 1, column], ArrowLeft: [row, column - 1], ArrowRight: [row, column + 1],
-      PageUp: [row - page, column], PageDown: [row + page, column],
-      Home: [event.ctrlKey ? 0 : row, 0], End: [event.ctrlKey ? lastRow : row, lastColumn],
+      ArrowUp: [row - 1, column],
+      ArrowDown: [row + 1, column],
+      ArrowLeft: [row, column - 1],
+      ArrowRight: [row, column + 1],
+      PageUp: [row - page, column],
+      PageDown: [row + page, column],
+      Home: [event.ctrlKey ? 0 : row, 0],
+      End: [event.ctrlKey ? lastRow : row, lastColumn],
     };
     if (event.key in moves) this.moveTo(...moves[event.key]);
     else if (event.key === "Enter" || event.key === " ") this.picked();

@@ -23,16 +23,23 @@ export function headline(run) {
   const isGuessing = last !== null && run.rounds_done >= ENOUGH_ROUNDS && last < (1 + BETTER) / run.classes.length;
   if (run.standing === "finished") {
     const title = `Finished${reached || `, ${rounds}`}`;
-    if (isGuessing) return { tone: "warn", sign: "!", title: `${title}, no better than guessing`, detail: bestRound(run) };
+    if (isGuessing)
+      return { tone: "warn", sign: "!", title: `${title}, no better than guessing`, detail: bestRound(run) };
     return { tone: "good", sign: "✓", title, detail: bestRound(run) };
   }
   if (run.standing === "stopped") {
-    const title = run.rounds_done === 0 ? "Stopped before its first round was over" : `Stopped${reached || `: ${rounds} done`}`;
+    const title =
+      run.rounds_done === 0 ? "Stopped before its first round was over" : `Stopped${reached || `: ${rounds} done`}`;
     return { tone: "bad", sign: "!", title, detail: `Because: ${run.ending}. coordinator start --resume goes on.` };
   }
   if (run.stalled_s !== null) {
     const title = `Stalled: no sign of life from the coordinator for ${duration(run.stalled_s)}`;
-    return { tone: "bad", sign: "!", title, detail: `It hangs, its disk does, or it was killed. Known so far: ${rounds} done.` };
+    return {
+      tone: "bad",
+      sign: "!",
+      title,
+      detail: `It hangs, its disk does, or it was killed. Known so far: ${rounds} done.`,
+    };
   }
   if (run.rounds_done === 0) return beginning(run);
   if (last === null) return { tone: "info", sign: "…", title: `Running: ${rounds} done`, detail: remaining(run) };
@@ -65,7 +72,9 @@ function now(run) {
 }
 
 const bestRound = (run) =>
-  run.best_round === null ? "" : `Best round by validation: ${count(run.best_round)} of ${plural(run.rounds_done, "round")}.`;
+  run.best_round === null
+    ? ""
+    : `Best round by validation: ${count(run.best_round)} of ${plural(run.rounds_done, "round")}.`;
 
 /** Return who was rejected in the last round, those rejected most often first: [{name, text}]. */
 export function rejectedLately(run, verdicts) {
@@ -77,9 +86,17 @@ export function rejectedLately(run, verdicts) {
     if (!"rq".includes(letters[position])) return;
     const times = [...letters].filter((letter) => "rq".includes(letter)).length;
     const sent = [...letters].filter((letter) => "srq".includes(letter)).length;
-    found.push({ name, times, sent, text: `rejected in ${times === sent ? "all" : `${times} of`} ${plural(sent, "round")}` });
+    found.push({
+      name,
+      times,
+      sent,
+      text: `rejected in ${times === sent ? "all" : `${times} of`} ${plural(sent, "round")}`,
+    });
   });
-  return found.sort((one, other) => other.times / other.sent - one.times / one.sent || other.times - one.times || byName(one.name, other.name));
+  return found.sort(
+    (one, other) =>
+      other.times / other.sent - one.times / one.sent || other.times - one.times || byName(one.name, other.name),
+  );
 }
 
 /** Return a sentence about them. */

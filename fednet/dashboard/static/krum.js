@@ -48,7 +48,9 @@ class UpdatePicture {
 
   look(index) {
     const update = index === null ? null : this.updates[index];
-    const text = update ? `${update.worker}: ${VERDICTS[letterOf(update)].word}, ${this.described(update)}` : this.summary();
+    const text = update
+      ? `${update.worker}: ${VERDICTS[letterOf(update)].word}, ${this.described(update)}`
+      : this.summary();
     say(this.readout, text);
     this.plot.setAttribute("aria-valuenow", index ?? 0);
     this.plot.setAttribute("aria-valuetext", text || this.nothing);
@@ -72,7 +74,8 @@ export class Scores extends UpdatePicture {
   summary() {
     if (this.updates.length === 0) return "";
     const selected = this.updates.filter((each) => each.selected).length;
-    return `${selected} of ${plural(this.updates.length, "update")} selected; ${this.cut === null ? "no cut" : `cut at ${figure(this.cut)}`}`;
+    const cut = this.cut === null ? "no cut" : `cut at ${figure(this.cut)}`;
+    return `${selected} of ${plural(this.updates.length, "update")} selected; ${cut}`;
   }
 
   described(update) {
@@ -104,16 +107,32 @@ export class Scores extends UpdatePicture {
     this.ring = null;
     const bars = this.updates.map((update, index) => {
       const y = 12 + row * index;
-      return svg("g", { class: `v-${kindOf(update)}` },
-        svg("text", { class: "name", x: left - 8, y: y + 16, "text-anchor": "end" }, short(update.worker, left / 7.5), ` ${VERDICTS[letterOf(update)].sign}`),
-        svg("path", { class: "bar", d: `M${left},${y + 4}H${Math.max(left + 1, x.at(update.score))}v${row - 8}H${left}Z` }),
-        svg("text", { class: "tick", x: width - 4, y: y + 16, "text-anchor": "end" }, figure(update.score)));
+      return svg(
+        "g",
+        { class: `v-${kindOf(update)}` },
+        svg(
+          "text",
+          { class: "name", x: left - 8, y: y + 16, "text-anchor": "end" },
+          short(update.worker, left / 7.5),
+          ` ${VERDICTS[letterOf(update)].sign}`,
+        ),
+        svg("path", {
+          class: "bar",
+          d: `M${left},${y + 4}H${Math.max(left + 1, x.at(update.score))}v${row - 8}H${left}Z`,
+        }),
+        svg("text", { class: "tick", x: width - 4, y: y + 16, "text-anchor": "end" }, figure(update.score)),
+      );
     });
-    const cut = this.cut === null ? [] : [
-      svg("path", { class: "cut", d: `M${x.at(this.cut)},6V${bottom}` }),
-      svg("text", { class: "cut-name", x: x.at(this.cut) + 4, y: 10 }, "cut"),
-    ];
-    const ticks = x.ticks.map((value) => svg("text", { class: "tick", x: x.at(value), y: bottom + 16, "text-anchor": "middle" }, figure(value)));
+    const cut =
+      this.cut === null
+        ? []
+        : [
+            svg("path", { class: "cut", d: `M${x.at(this.cut)},6V${bottom}` }),
+            svg("text", { class: "cut-name", x: x.at(this.cut) + 4, y: 10 }, "cut"),
+          ];
+    const ticks = x.ticks.map((value) =>
+      svg("text", { class: "tick", x: x.at(value), y: bottom + 16, "text-anchor": "middle" }, figure(value)),
+    );
     const name = svg("text", { class: "axis", x: width / 2, y: bottom + 34, "text-anchor": "middle" }, this.axisName());
     return svg("svg", { width, height: bottom + 40, "aria-hidden": "true" }, bars, cut, ticks, name);
   }
@@ -122,29 +141,44 @@ export class Scores extends UpdatePicture {
     const [left, right, top, bottom, height] = [52, 14, 12, 204, 240];
     const y = this.scale(bottom, top);
     const step = (width - left - right) / this.updates.length;
+    const wide = Math.max(0.6, step * 0.85).toFixed(2);
     this.at = (index) => left + step * (index + 0.5);
     this.nearestAt = (event, box) => (event.clientX - box.left - left) / step - 0.5;
     this.ring = svg("path", { class: "rule" });
     this.ringed = (index) => `M${this.at(index)},${top}V${bottom}`;
     const bars = Object.keys(SHAPES).map((kind) => {
-      const parts = this.updates.map((update, index) =>
-        kindOf(update) === kind ? `M${(left + step * index).toFixed(1)},${bottom}V${y.at(update.score).toFixed(1)}h${Math.max(0.6, step * 0.85).toFixed(2)}V${bottom}Z` : "");
+      const parts = this.updates.map((update, index) => {
+        if (kindOf(update) !== kind) return "";
+        return `M${(left + step * index).toFixed(1)},${bottom}V${y.at(update.score).toFixed(1)}h${wide}V${bottom}Z`;
+      });
       return svg("g", { class: `v-${kind}` }, svg("path", { class: "bar", d: parts.join("") }));
     });
-    const ticks = y.ticks.map((value) => svg("text", { class: "tick", x: left - 6, y: y.at(value) + 4, "text-anchor": "end" }, figure(value)));
-    const cut = this.cut === null ? [] : [
-      svg("path", { class: "cut", d: `M${left},${y.at(this.cut)}H${width - right}` }),
-      svg("text", { class: "cut-name", x: left + 4, y: y.at(this.cut) - 4 }, "cut"),
-    ];
+    const ticks = y.ticks.map((value) =>
+      svg("text", { class: "tick", x: left - 6, y: y.at(value) + 4, "text-anchor": "end" }, figure(value)),
+    );
+    const cut =
+      this.cut === null
+        ? []
+        : [
+            svg("path", { class: "cut", d: `M${left},${y.at(this.cut)}H${width - right}` }),
+            svg("text", { class: "cut-name", x: left + 4, y: y.at(this.cut) - 4 }, "cut"),
+          ];
     const names = [
       svg("text", { class: "axis", x: width / 2, y: bottom + 22, "text-anchor": "middle" }, "updates, best first"),
-      svg("text", { class: "axis", transform: `translate(12 ${(top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, `score${this.isLogarithmic ? ", logarithmic" : ""}`),
+      svg(
+        "text",
+        { class: "axis", transform: `translate(12 ${(top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" },
+        `score${this.isLogarithmic ? ", logarithmic" : ""}`,
+      ),
     ];
     return svg("svg", { width, height, "aria-hidden": "true" }, bars, cut, ticks, names, this.ring);
   }
 
   nearest(event) {
-    return Math.min(this.updates.length - 1, Math.max(0, Math.round(this.nearestAt(event, this.plot.getBoundingClientRect()))));
+    return Math.min(
+      this.updates.length - 1,
+      Math.max(0, Math.round(this.nearestAt(event, this.plot.getBoundingClientRect()))),
+    );
   }
 
   ringed() {
@@ -160,7 +194,9 @@ export class UpdateMap extends UpdatePicture {
 
   show(round) {
     const places = new Map(round.map ? round.scored.map((name, index) => [name, round.map[index]]) : []);
-    this.updates = round.updates.filter((each) => places.has(each.worker)).map((each) => ({ ...each, place: places.get(each.worker) }));
+    this.updates = round.updates
+      .filter((each) => places.has(each.worker))
+      .map((each) => ({ ...each, place: places.get(each.worker) }));
     this.nothing = "This round has no map: its distances are not kept (very many workers, or differential privacy).";
     this.redraw();
   }
@@ -179,32 +215,59 @@ export class UpdateMap extends UpdatePicture {
     const xs = this.updates.map((each) => each.place[0]);
     const ys = this.updates.map((each) => each.place[1]);
     const middle = [(Math.min(...xs) + Math.max(...xs)) / 2, (Math.min(...ys) + Math.max(...ys)) / 2];
-    const spread = Math.max((Math.max(...xs) - Math.min(...xs)) / (width - left - right), (Math.max(...ys) - Math.min(...ys)) / (bottom - top), 1e-12) * 1.2;
+    const spread =
+      Math.max(
+        (Math.max(...xs) - Math.min(...xs)) / (width - left - right),
+        (Math.max(...ys) - Math.min(...ys)) / (bottom - top),
+        1e-12,
+      ) * 1.2;
     const [halfWide, halfHigh] = [((width - left - right) / 2) * spread, ((bottom - top) / 2) * spread];
     const x = linear(middle[0] - halfWide, middle[0] + halfWide, left, width - right, Math.max(2, width / 110));
     const y = linear(middle[1] - halfHigh, middle[1] + halfHigh, bottom, top, 4);
     this.points = this.updates.map((each) => [x.at(each.place[0]), y.at(each.place[1])]);
     this.ring = svg("path", { class: "ring" });
     const lines = [
-      ...x.ticks.map((value) => [svg("path", { class: "gridline", d: `M${x.at(value)},${top}V${bottom}` }), svg("text", { class: "tick", x: x.at(value), y: bottom + 16, "text-anchor": "middle" }, figure(value))]),
-      ...y.ticks.map((value) => [svg("path", { class: "gridline", d: `M${left},${y.at(value)}H${width - right}` }), svg("text", { class: "tick", x: left - 6, y: y.at(value) + 4, "text-anchor": "end" }, figure(value))]),
+      ...x.ticks.map((value) => [
+        svg("path", { class: "gridline", d: `M${x.at(value)},${top}V${bottom}` }),
+        svg("text", { class: "tick", x: x.at(value), y: bottom + 16, "text-anchor": "middle" }, figure(value)),
+      ]),
+      ...y.ticks.map((value) => [
+        svg("path", { class: "gridline", d: `M${left},${y.at(value)}H${width - right}` }),
+        svg("text", { class: "tick", x: left - 6, y: y.at(value) + 4, "text-anchor": "end" }, figure(value)),
+      ]),
     ];
     const isCrowd = this.updates.length > CROWD;
     const marks = Object.entries(SHAPES).map(([kind, shape]) => {
-      const parts = this.updates.map((update, index) => (kindOf(update) === kind ? mark(shape, ...this.points[index], isCrowd ? 3 : 5) : ""));
-      return svg("g", { class: `v-${kind}` }, svg("path", { class: `point ${shape}${isCrowd ? " crowd" : ""}`, d: parts.join("") }));
+      const parts = this.updates.map((update, index) =>
+        kindOf(update) === kind ? mark(shape, ...this.points[index], isCrowd ? 3 : 5) : "",
+      );
+      return svg(
+        "g",
+        { class: `v-${kind}` },
+        svg("path", { class: `point ${shape}${isCrowd ? " crowd" : ""}`, d: parts.join("") }),
+      );
     });
     const names = [
-      svg("text", { class: "axis", x: (left + width - right) / 2, y: bottom + 34, "text-anchor": "middle" }, "distance, in norms of an update's difference"),
-      svg("text", { class: "axis", transform: `translate(12 ${(top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, "the same scale"),
+      svg(
+        "text",
+        { class: "axis", x: (left + width - right) / 2, y: bottom + 34, "text-anchor": "middle" },
+        "distance, in norms of an update's difference",
+      ),
+      svg(
+        "text",
+        { class: "axis", transform: `translate(12 ${(top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" },
+        "the same scale",
+      ),
     ];
     return svg("svg", { width, height, "aria-hidden": "true" }, lines, marks, this.labels(width), names, this.ring);
   }
 
-  /** Names of all, or of those that were not selected, where these are few; one that would lie on another is left out. */
+  /** Names of all, where these are few, or of those not selected; one that would lie on another is left out. */
   labels(width) {
     const taken = [];
-    const order = this.updates.map((_, index) => index).sort((one, other) => this.updates[one].selected - this.updates[other].selected);
+    const order = this.updates
+      .map((_, index) => index)
+      .sort((one, other) => this.updates[one].selected - this.updates[other].selected);
     const wanted = order.filter((index) => this.updates.length <= NAMED || !this.updates[index].selected);
     return wanted.slice(0, NAMED).map((index) => {
       const [x, y] = this.points[index];
@@ -212,7 +275,11 @@ export class UpdateMap extends UpdatePicture {
       if (taken.some(([left, top]) => Math.abs(left - x) < 90 && Math.abs(top - y) < 14)) return null;
       taken.push([x, y]);
       const place = { x: x + (isLeft ? -10 : 10), y: y + 4, "text-anchor": isLeft ? "end" : "start" };
-      return svg("text", { class: `name v-${kindOf(this.updates[index])}`, ...place }, short(this.updates[index].worker, 16));
+      return svg(
+        "text",
+        { class: `name v-${kindOf(this.updates[index])}`, ...place },
+        short(this.updates[index].worker, 16),
+      );
     });
   }
 

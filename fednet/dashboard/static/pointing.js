@@ -2,7 +2,7 @@
 
 /**
  * Listen on `node`, a focusable element of role slider. `length()` things are there; `nearest(event)` gives the index
- * under the pointer or null; `look(index)` shows one, null none; `pick(index)` opens one; `start()` is where keys begin.
+ * under the pointer or null; `look(index)` shows one, null none; `pick(index)` opens one; keys begin at `start()`.
  */
 export function pointing(node, { length, nearest, look, pick, start }) {
   let looked = null;
@@ -20,9 +20,17 @@ export function pointing(node, { length, nearest, look, pick, start }) {
   node.addEventListener("keydown", (event) => {
     const last = length() - 1;
     const from = Math.min(last, looked ?? start());
-    const moves = { ArrowLeft: from - 1, ArrowDown: from - 1, ArrowRight: from + 1, ArrowUp: from + 1, Home: 0, End: last };
+    const moves = {
+      ArrowLeft: from - 1,
+      ArrowDown: from - 1,
+      ArrowRight: from + 1,
+      ArrowUp: from + 1,
+      Home: 0,
+      End: last,
+    };
     if (last < 0 || event.altKey || event.ctrlKey || event.metaKey) return;
-    if (event.key in moves) lookAt(looked === null && event.key.startsWith("Arrow") ? from : Math.min(last, Math.max(0, moves[event.key])));
+    if (event.key in moves)
+      lookAt(looked === null && event.key.startsWith("Arrow") ? from : Math.min(last, Math.max(0, moves[event.key])));
     else if (event.key === "Enter") pick(from);
     else return;
     event.preventDefault();

@@ -5,7 +5,8 @@ export function linear(low, high, from, to, most = 5) {
   if (high === low) high = low + 1;
   const step = stepOf((high - low) / most);
   const ticks = [];
-  for (let index = Math.ceil(low / step - 1e-9); index * step <= high + step * 1e-9; index += 1) ticks.push(index * step);
+  for (let index = Math.ceil(low / step - 1e-9); index * step <= high + step * 1e-9; index += 1)
+    ticks.push(index * step);
   return { at: (value) => from + ((value - low) / (high - low)) * (to - from), ticks };
 }
 
@@ -16,7 +17,10 @@ export function logarithmic(low, high, from, to) {
   const every = Math.ceil((last - first) / 5);
   const ticks = [];
   for (let power = first; power <= last; power += every) ticks.push(10 ** power);
-  return { at: (value) => from + ((Math.log10(Math.max(value, 10 ** first)) - first) / (last - first)) * (to - from), ticks };
+  return {
+    at: (value) => from + ((Math.log10(Math.max(value, 10 ** first)) - first) / (last - first)) * (to - from),
+    ticks,
+  };
 }
 
 /** Return the end of an axis that starts at 0: the next round number. */

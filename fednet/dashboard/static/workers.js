@@ -10,24 +10,56 @@ const SOON_MS = 7 * 86400e3; // a certificate that ends within a week
 // `known`: whether there is something to say of a worker; a column of which nobody has anything is not shown
 const COLUMNS = [
   { key: "name", label: "Worker", text: (each) => each.name, compare: (one, other) => byName(one.name, other.name) },
-  { key: "state", label: "State", text: state, compare: (one, other) => byName(state(one), state(other)) },
+  { key: "state", label: "State", text: state, compare: (one, other) => order(state(one), state(other)) },
   { key: "fraction", label: "Progress", text: progress, known: (each) => progress(each) !== "", isNumber: true },
   { key: "rejected", label: "Rejected", text: rejections, isNumber: true },
-  { key: "last_seen", label: "Last heartbeat", text: (each, now) => ago(each.last_seen, now), known: (each) => each.last_seen },
+  {
+    key: "last_seen",
+    label: "Last heartbeat",
+    text: (each, now) => ago(each.last_seen, now),
+    known: (each) => each.last_seen,
+  },
   { key: "samples", label: "Scans", text: (each) => count(each.samples), isNumber: true },
   { key: "loss", label: "Training loss", text: (each) => figure(each.loss), isNumber: true },
-  { key: "images_per_s", label: "Images/s", text: (each) => figure(each.images_per_s || null), known: (each) => each.images_per_s, isNumber: true },
+  {
+    key: "images_per_s",
+    label: "Images/s",
+    text: (each) => figure(each.images_per_s || null),
+    known: (each) => each.images_per_s,
+    isNumber: true,
+  },
   { key: "train_s", label: "Trained", text: (each) => duration(each.train_s), isNumber: true },
   { key: "transfer_s", label: "Waited, sent", text: (each) => duration(each.transfer_s), isNumber: true },
-  { key: "bytes", label: "Sent in all", text: (each) => bytes(each.bytes || null), known: (each) => each.bytes, isNumber: true },
+  {
+    key: "bytes",
+    label: "Sent in all",
+    text: (each) => bytes(each.bytes || null),
+    known: (each) => each.bytes,
+    isNumber: true,
+  },
   { key: "mean_weight", label: "Mean weight", text: (each) => percent(each.mean_weight), isNumber: true },
-  { key: "epsilon", label: "Own ε", text: (each) => figure(each.epsilon), known: (each) => each.epsilon, isNumber: true },
-  { key: "certificate_expires", label: "Certificate until", text: (each) => date(each.certificate_expires), known: (each) => each.certificate_expires },
+  {
+    key: "epsilon",
+    label: "Own ε",
+    text: (each) => figure(each.epsilon),
+    known: (each) => each.epsilon,
+    isNumber: true,
+  },
+  {
+    key: "certificate_expires",
+    label: "Certificate until",
+    text: (each) => date(each.certificate_expires),
+    known: (each) => each.certificate_expires,
+  },
   { key: "device", label: "Device", text: (each) => each.device || NOTHING, known: (each) => each.device },
 ];
 
 function state(each) {
-  return each.connected ? each.activity || "connected" : each.activity && each.activity !== "joined" ? each.activity : "not connected";
+  return each.connected
+    ? each.activity || "connected"
+    : each.activity && each.activity !== "joined"
+      ? each.activity
+      : "not connected";
 }
 
 function progress(each) {
@@ -51,8 +83,17 @@ export class WorkerTable {
     this.above = el("tr", { class: "spacer", "aria-hidden": "true" }, el("td", { colspan: COLUMNS.length }));
     this.below = this.above.cloneNode(true);
     this.body.append(this.above, this.below);
-    this.table = el("table", { class: "workers" }, el("thead", {}, el("tr", { "aria-rowindex": 1 }, this.heads)), this.body);
-    this.box = el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of workers", hidden: true }, this.table);
+    this.table = el(
+      "table",
+      { class: "workers" },
+      el("thead", {}, el("tr", { "aria-rowindex": 1 }, this.heads)),
+      this.body,
+    );
+    this.box = el(
+      "div",
+      { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of workers", hidden: true },
+      this.table,
+    );
     this.empty = el("p", { class: "empty" });
     holder.replaceChildren(this.empty, this.box);
     this.view = viewOf(this.box, () => this.draw());
@@ -63,7 +104,11 @@ export class WorkerTable {
   }
 
   headOf(column) {
-    const head = el("th", { scope: "col", class: column.isNumber ? "number" : null }, el("button", { type: "button" }, column.label));
+    const head = el(
+      "th",
+      { scope: "col", class: column.isNumber ? "number" : null },
+      el("button", { type: "button" }, column.label),
+    );
     head.firstChild.addEventListener("click", () => {
       const isSame = this.sort.column === column;
       this.sort = { column, isDown: isSame ? !this.sort.isDown : Boolean(column.isNumber) };
@@ -111,7 +156,10 @@ export class WorkerTable {
 
 function newRow() {
   const cells = COLUMNS.map((column, index) =>
-    index === 0 ? el("th", { scope: "row" }, el("button", { type: "button", class: "link" })) : el("td", { class: column.isNumber ? "number" : null }));
+    index === 0
+      ? el("th", { scope: "row" }, el("button", { type: "button", class: "link" }))
+      : el("td", { class: column.isNumber ? "number" : null }),
+  );
   cells[1].append(el("span", { class: "dot", "aria-hidden": "true" }), el("span"));
   cells[2].append(el("progress", { max: 1 }), el("span"));
   return { line: el("tr", {}, cells), cells };
@@ -133,7 +181,10 @@ function fill({ line, cells }, worker, index, { now, isShown }) {
     }
     if (column.key === "rejected") cell.classList.toggle("alarm", worker.rejected > worker.selected);
     if (column.key === "certificate_expires") {
-      cell.classList.toggle("alarm", worker.certificate_expires !== null && new Date(worker.certificate_expires) - now < SOON_MS);
+      cell.classList.toggle(
+        "alarm",
+        worker.certificate_expires !== null && new Date(worker.certificate_expires) - now < SOON_MS,
+      );
     }
   });
 }
