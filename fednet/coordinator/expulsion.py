@@ -100,6 +100,8 @@ class Expulsion:
         One that was being written, or recovered, when its certificate was revoked shows only now.
         """
         revoked, delivered = self._reception.revocations, self._desk.delivered
+        if not revoked.certificates and not revoked.names:
+            return []
         reasons = {worker: revoked.reason(worker, update.fingerprint) for worker, update in delivered.items()}
         found = [WorkerRevoked(worker, reason) for worker, reason in sorted(reasons.items()) if reason is not None]
         for each in found:

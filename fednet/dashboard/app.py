@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from fednet.dashboard.events import MAX_WATCHERS, EventStream, Watch
 from fednet.dashboard.feed import Feed, encoded
-from fednet.dashboard.security import Door, Guard
+from fednet.dashboard.security import Access, Guard
 from fednet.errors import BadInput, FednetError
 
 _STATIC = Path(__file__).parent / "static"
@@ -24,8 +24,8 @@ _NUMBER = re.compile("[0-9]{1,9}")
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus' text format
 
 
-def dashboard_app(feed: Feed, door: Door, *, watch: Watch | None = None) -> ASGIApp:
-    """Return the ASGI application that shows this run to whom the door lets in."""
+def dashboard_app(feed: Feed, access: Access, *, watch: Watch | None = None) -> ASGIApp:
+    """Return the ASGI application that shows this run to whom `access` lets in."""
     watching = watch or Watch(feed)
 
     async def page(request: Request) -> Response:
@@ -65,7 +65,7 @@ def dashboard_app(feed: Feed, door: Door, *, watch: Watch | None = None) -> ASGI
         Mount("/static", StaticFiles(directory=_STATIC)),
     ]
     handlers = {HTTPException: _http_error, FednetError: _failure}
-    return Guard(Starlette(routes=routes, exception_handlers=handlers), door)
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), access)
 
 
 def _json(text: str) -> Response:

@@ -35,7 +35,7 @@ _METHODS = ("GET", "HEAD")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Door:
+class Access:
     """Who is let in."""
 
     hosts: Collection[str]  # what the Host header may say, in lower case, the port left out
@@ -64,9 +64,9 @@ def host_of(header: str) -> str:
 class Guard:
     """An ASGI application: lets requests through that may pass, and puts the safety headers on every response."""
 
-    def __init__(self, app: ASGIApp, door: Door) -> None:
+    def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
-        self._door = door
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -87,14 +87,14 @@ class Guard:
     def _answer(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
-        refused = self._door.refusal(method=scope["method"], host=hosts[0] if len(hosts) == 1 else "")
+        refused = self._access.refusal(method=scope["method"], host=hosts[0] if len(hosts) == 1 else "")
         if refused is not None:
             status, reason = refused
             return JSONResponse({"error": reason}, status, {"allow": "GET, HEAD"} if status == 405 else None)
         asked = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
-        if self._door.knows([*_cookies(headers), *_bearers(headers)]):
+        if self._access.knows([*_cookies(headers), *_bearers(headers)]):
             return RedirectResponse(_path(scope), 303) if asked else None
-        if not self._door.knows(asked):
+        if not self._access.knows(asked):
             reason = "a token is needed: open the address that was printed when the page was started"
             return JSONResponse({"error": reason}, 401, {"www-authenticate": "Bearer"})
         response = RedirectResponse(_path(scope), 303)  # so that the token stays in no history

@@ -19,7 +19,7 @@ import uvicorn
 
 from fednet.dashboard.app import dashboard_app
 from fednet.dashboard.feed import Feed
-from fednet.dashboard.security import Door
+from fednet.dashboard.security import Access
 from fednet.errors import BadInput, FednetError, StorageError
 
 DEFAULT_PORT = 8733
@@ -41,12 +41,12 @@ class Place:
     token: str | None = field(default=None, repr=False)
 
     @property
-    def door(self) -> Door:
+    def access(self) -> Access:
         """Return who is let in."""
         if self.tls is None:
-            return Door(hosts=_LOOPBACK_NAMES)
+            return Access(hosts=_LOOPBACK_NAMES)
         own = [] if self.host in _ALL_ADDRESSES else [self.host]
-        return Door(hosts=[in_url(each).lower() for each in (*self.certified, *own)], token=self.token)
+        return Access(hosts=[in_url(each).lower() for each in (*self.certified, *own)], token=self.token)
 
     def url(self, port: int, *, with_token: bool = True) -> str:
         """Return the address to open in a browser; `port` is what it listens on."""
@@ -105,7 +105,7 @@ def serve(folder: Path, place: Place, listening: socket.socket, *, with_parent: 
     _require_page()
     feed = Feed(folder)
     config = uvicorn.Config(
-        dashboard_app(feed, place.door),
+        dashboard_app(feed, place.access),
         http="h11",
         ws="none",
         lifespan="off",

@@ -6,10 +6,10 @@ from httpx import ASGITransport, AsyncClient
 from fednet.dashboard.app import dashboard_app
 from fednet.dashboard.events import MAX_WATCHERS, Watch
 from fednet.dashboard.feed import Feed
-from fednet.dashboard.security import Door
+from fednet.dashboard.security import Access
 from tests.reporting.made_up import ATTACKER_REASON, begun, commit, make_run, round_document
 
-DOOR = Door(hosts=["127.0.0.1"])
+DOOR = Access(hosts=["127.0.0.1"])
 
 
 def client(folder: Path) -> AsyncClient:

@@ -4,16 +4,16 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from fednet.dashboard.security import COOKIE, POLICY, Door, Guard, host_of
+from fednet.dashboard.security import COOKIE, POLICY, Access, Guard, host_of
 
 TOKEN = "a-token-that-nobody-guesses"
-OPEN = Door(hosts=["127.0.0.1", "localhost", "[::1]"])
-LOCKED = Door(hosts=["centre.example"], token=TOKEN)
+OPEN = Access(hosts=["127.0.0.1", "localhost", "[::1]"])
+LOCKED = Access(hosts=["centre.example"], token=TOKEN)
 
 
-def client(door: Door, *, base_url: str = "http://127.0.0.1:8733") -> AsyncClient:
+def client(access: Access, *, base_url: str = "http://127.0.0.1:8733") -> AsyncClient:
     inner = Starlette(routes=[Route("/", lambda request: PlainTextResponse("the page"))])
-    return AsyncClient(transport=ASGITransport(Guard(inner, door)), base_url=base_url)
+    return AsyncClient(transport=ASGITransport(Guard(inner, access)), base_url=base_url)
 
 
 @pytest.mark.parametrize(
@@ -102,8 +102,8 @@ async def test_a_machine_may_send_the_token_as_a_bearer() -> None:
 
 @pytest.mark.parametrize("path", ["//evil.example/", "/\\evil.example", "///evil.example"])
 async def test_nobody_is_sent_to_another_host(path: str) -> None:
-    for door, base in ((OPEN, "http://127.0.0.1:8733"), (LOCKED, "https://centre.example")):
-        answer = await client(door, base_url=base).get(f"{base}{path}?token={TOKEN}")
+    for access, base in ((OPEN, "http://127.0.0.1:8733"), (LOCKED, "https://centre.example")):
+        answer = await client(access, base_url=base).get(f"{base}{path}?token={TOKEN}")
         assert answer.status_code == 303
         assert answer.headers["location"].startswith("/evil.example")
 

@@ -43,14 +43,14 @@ def test_what_others_reach_is_not_loopback(host: str) -> None:
 
 def test_on_loopback_only_loopback_s_names_are_let_in() -> None:
     place = Place(host="127.0.0.1", port=0)
-    assert (set(place.door.hosts), place.door.token) == ({"localhost", "127.0.0.1", "[::1]"}, None)
+    assert (set(place.access.hosts), place.access.token) == ({"localhost", "127.0.0.1", "[::1]"}, None)
     assert place.url(8733) == "http://127.0.0.1:8733/"
 
 
 def test_elsewhere_only_what_the_certificate_is_for_and_the_token_is_in_the_address() -> None:
     place = Place(host="::", port=0, tls=TLS, certified=["localhost", "Centre.example", "2001:db8::5"], token="t" * 20)
-    assert set(place.door.hosts) == {"localhost", "centre.example", "[2001:db8::5]"}
-    assert place.door.token == "t" * 20
+    assert set(place.access.hosts) == {"localhost", "centre.example", "[2001:db8::5]"}
+    assert place.access.token == "t" * 20
     assert place.url(8733) == f"https://Centre.example:8733/?token={'t' * 20}"
     assert place.url(8733, with_token=False) == "https://Centre.example:8733/"
     assert "t" * 20 not in repr(place)
