@@ -57,5 +57,5 @@ class Survey:
 
 
 def survey(rows: Rows, device: torch.device, *, width: int | None = None, team: Team = ALONE) -> Survey:
-    """Look at all updates once; their norms are exact, not finite where a coordinate is not."""
+    """Look at all updates once; their norms are sums of squares, not finite where a coordinate is not."""
     return Survey(rows, device, width=width, team=team)

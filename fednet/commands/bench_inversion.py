@@ -13,6 +13,9 @@ import click
 
 from fednet.commands.bench_wire import on_stderr, print_meaning
 from fednet.commands.options import json_option
+from fednet.errors import BadInput
+from fednet.storage import disk
+from fednet.storage.disk import storage_error
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +44,7 @@ _MEANING = {
 @click.option("--examples", type=click.IntRange(1, 100), default=3, show_default=True, help="Hospitals attacked.")
 @click.option("--steps", type=click.IntRange(1), default=300, show_default=True, help="Of a try, at most.")
 @click.option("--tries", type=click.IntRange(1), default=2, show_default=True, help="From other noise, at most.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of phantoms, models and attacks.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of phantoms and models.")
 @click.option("--dp-epsilon", type=float, default=8.0, show_default=True, help="Of the hospital that is private.")
 @click.option("--dp-delta", type=float, default=1e-5, show_default=True, help="The chance that epsilon does not hold.")
 @click.option("--dp-clip", type=float, default=1.0, show_default=True, help="Largest norm of one scan's gradient.")
@@ -77,19 +80,24 @@ def bench_inversion(
     )
     privacy = PrivacySettings(epsilon=dp_epsilon, delta=dp_delta, clip=dp_clip)
     bench = _Bench(planned, privacy, Effort(steps=steps, tries=tries))
+    if out is not None:
+        try:
+            disk.make_folder(out.parent)
+        except OSError as exc:
+            raise storage_error(out.parent, exc) from exc
     began, computed = time.monotonic(), time.process_time()
     found = [bench.example(number) for number in range(examples)]
     document = _document(found, bench) | {
         "seconds": time.monotonic() - began,
         "processor_seconds": time.process_time() - computed,
     }
-    if out is not None:
-        _draw(out, found)
     if as_json:
         click.echo(json.dumps(document))
-        return
-    _print(document)
-    print_meaning(document)
+    else:
+        _print(document)
+        print_meaning(document)
+    if out is not None:
+        _draw(out, found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +133,8 @@ class _Bench:
         self._others = _grey(phantom_set(_OTHERS, seed=planned.seed + 1_000_003, size=planned.image_size))
         model = wiring.new_model(planned.model, seed=0, pretrained="no", weights=None, notice=on_stderr)
         self.objection = objection_to(planned.training, model, name=planned.model)
+        if not self.objection and self.noise_multiplier is None:
+            raise BadInput(f"--dp-epsilon {privacy.epsilon:g}", found="too little for one step", expected="more")
 
     @property
     def noise_multiplier(self) -> float | None:
@@ -247,7 +257,6 @@ def _document(found: list[list[_Attacked]], bench: _Bench) -> dict[str, Any]:
 def _draw(path: Path, found: list[list[_Attacked]]) -> None:
     from fednet.reporting.pictures import draw_rebuilt
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     rows = []
     for each in (scan for hospital in found for scan in hospital):
         sides = {"rebuilt from its update": each.plain, "with differential privacy": each.private}

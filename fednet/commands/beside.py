@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import click
 from fednet.commands.processes import CLI
 
 DASHBOARD = "127.0.0.1:8733"
+TOKEN_FILE = "dashboard.token"  # noqa: S105 - in the run's folder
 _STOP_WITHIN_S = 5.0
 
 dashboard_option = click.option(
@@ -54,9 +56,10 @@ def dashboard_beside(
 
 
 def _tell(process: subprocess.Popen[str], notice: Callable[[str], None]) -> None:
+    """Tell what it says first, and read the rest so that it can go on: whoever reaches the page may cause some."""
     assert process.stdout is not None
     with process.stdout as lines:
-        for line in lines:
+        for line in itertools.islice(lines, 1):
             try:
                 said = json.loads(line)
             except ValueError:
@@ -64,6 +67,8 @@ def _tell(process: subprocess.Popen[str], notice: Callable[[str], None]) -> None
             else:
                 where = f"; its token: {said['token_file']}" if said["token_file"] else ""
                 notice(f"dashboard: {said['url']}{where}")
+        while lines.read(2**16):
+            pass
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

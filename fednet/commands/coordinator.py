@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fednet.commands.beside import dashboard_beside, dashboard_option
+from fednet.commands.beside import TOKEN_FILE, dashboard_beside, dashboard_option
 from fednet.commands.computing import computing_options, prepared_device
 from fednet.commands.logs import start_logging
 from fednet.commands.options import (
@@ -176,9 +176,10 @@ def start(
     from fednet.aggregation.private import private_recipe
     from fednet.aggregation.rules.registry import recipe_named
     from fednet.commands.reporting import ReportEachRound, report_at_end
-    from fednet.commands.serving import ServingOptions, serve_run
+    from fednet.commands.serving import ServingOptions, certify, serve_run
     from fednet.compression.forms import form_named
     from fednet.coordinator.record import Retention
+    from fednet.reporting.aside import Aside
     from fednet.reporting.console import RunConsole
     from fednet.reporting.log_lines import LogReporter
     from fednet.reporting.reporter import Together
@@ -260,12 +261,15 @@ def start(
         console = Together(console, _event_files(folder, goes_on=goes_on))
     if report_each_round and is_first:
         console = Together(console, ReportEachRound(folder, certs=certs))
+    console = Aside(console)
     with contextlib.ExitStack() as stack:
         if is_first:
             stack.enter_context(report_at_end(folder, certs=certs))
         stack.callback(console.close)
         if dashboard is not None and is_first:
-            kept = folder / "dashboard.token" if quiet or log_format == "json" else None  # logs hold no token
+            certify(options)  # the page shows the certificate, and its names
+            is_log = quiet or log_format == "json" or not (sys.stderr if as_json else sys.stdout).isatty()
+            kept = folder / TOKEN_FILE if is_log else None  # logs hold no token
             page = dashboard_beside(folder, dashboard, certs=certs, notice=console.notice, token_file=kept)
             stack.enter_context(page)
         prepared_device(device, learning, notice=console.notice)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from fednet.commands.beside import TOKEN_FILE
 from fednet.commands.options import certs_option, json_option
 from fednet.errors import BadInput
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Off the loopback address: the token's place, made where it is missing (default: a new one, printed).",
+    help="Off the loopback address: the token's place, made where it is missing (default: at a terminal printed).",
 )
 @click.option("--wait", is_flag=True, help="Begin before the run does.")
 @click.option("--with-parent", is_flag=True, help="For programs that start it: end when standard input is closed.")
@@ -32,10 +34,13 @@ def command(
 ) -> None:
     """Show a run, going on or ended, in a browser; nothing of it is changed. Ctrl-C ends the page."""
     from fednet.dashboard.server import bound, serve
-    from fednet.storage.history import read_history
+    from fednet.storage.store import settings_in
 
-    if not wait:
-        read_history(run_dir)
+    if not wait and settings_in(run_dir) is None:
+        found = "no run.sqlite there, or a run that has not begun"
+        raise BadInput(f"run {run_dir}", found=found, todo="`cli.py runs list` shows what there is; --wait waits")
+    if token_file is None and not as_json and not sys.stdout.isatty():
+        token_file = run_dir / TOKEN_FILE  # logs hold no token
     place = place_of(listen, certs=certs, token_file=token_file)
     listening = bound(place, option="--listen")
     port = int(listening.getsockname()[1])
@@ -76,13 +81,20 @@ def place_of(listen: str, *, certs: Path, token_file: Path | None) -> Place:
 
 def _kept_token(path: Path) -> str:
     from fednet.dashboard.server import new_token
+    from fednet.security.keys import require_private
     from fednet.storage.atomic import write_bytes
 
-    if not path.exists():
-        write_bytes(path, f"{new_token()}\n".encode(), mode=0o600)
-    token = path.read_text().strip()
+    what = f"--token-file {path}"
+    try:
+        if not path.exists():
+            write_bytes(path, f"{new_token()}\n".encode(), mode=0o600)
+        with path.open("rb") as file:
+            require_private(file, what, path=path)
+            token = file.read(1024).decode("ascii").strip()
+    except OSError as exc:
+        raise BadInput(what, found=exc.strerror or str(exc)) from exc
+    except UnicodeDecodeError as exc:
+        raise BadInput(what, found="characters that are not ASCII", todo="remove it") from exc
     if len(token) < 20:
-        raise BadInput(
-            f"--token-file {path}", found=f"{len(token)} characters", expected="20 or more", todo="remove it"
-        )
+        raise BadInput(what, found=f"{len(token)} characters", expected="20 or more", todo="remove it")
     return token

@@ -134,7 +134,8 @@ class Door:
             return ""
         return (
             f"Warning: the coordinator's authority changes over, and --ca {file} has not the next one: ask the centre "
-            "for its authority/next/ca.pem and add it, or this worker cannot connect once the change is finished"
+            "for its authority/next/ca.pem and add it (and to worker.toml, where that names the old one, its "
+            "fingerprint), or this worker cannot connect once the change is finished"
         )
 
     async def renew(self) -> datetime:

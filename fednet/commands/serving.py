@@ -95,6 +95,14 @@ def serve_run(settings: RunSettings, options: ServingOptions, console: RunReport
         dismiss(team)
 
 
+def certify(options: ServingOptions) -> None:
+    """Make authority and coordinator's certificate, where they lack or must be renewed; not for a wrong run folder."""
+    _check_folder(options)
+    now = datetime.now(UTC)
+    authority = open_or_create_authority(options.certs, now=now, passphrase=options.passphrase)
+    authority.ensure_coordinator(_certified_hosts(options), now=now)
+
+
 def _serve_first(
     settings: RunSettings, options: ServingOptions, console: RunReporter, device: torch.device, team: Team
 ) -> None:
@@ -141,9 +149,8 @@ def _serve_first(
         )
     if not allow_workers(settings.workers):
         console.notice(f"Warning: this system allows too few open files for {settings.workers} workers (`ulimit -n`)")
-    now = datetime.now(UTC)
-    open_or_create_authority(options.certs, now=now, passphrase=options.passphrase)
-    gate = open_gate(options.certs, _certified_hosts(options), now=now, passphrase=options.passphrase)
+    certify(options)
+    gate = open_gate(options.certs, _certified_hosts(options), now=datetime.now(UTC), passphrase=options.passphrase)
     listener = Listener(Admission(most=options.unidentified, most_per_address=options.per_address))
     address = listener.bind(options.host, options.port)
     store: RunStore | None = None

@@ -118,6 +118,7 @@ def join(
     from data.images import files_of
     from fednet import torchrun
     from fednet.commands.site import Site, help_train
+    from fednet.reporting.aside import Aside
     from fednet.reporting.log_lines import LogReporter
     from fednet.reporting.worker_console import WorkerConsole
     from fednet.security.tokens import decode_token
@@ -166,6 +167,7 @@ def join(
     if replicas.rank > 0:
         help_train(site)
         return
+    reporter = Aside(console)
     try:
         asyncio.run(
             _join(
@@ -175,11 +177,11 @@ def join(
                 consent=agreed,
                 retry_for_s=retry_for,
                 attack=attack,
-                console=console,
+                console=reporter,
             )
         )
     finally:
-        console.close()
+        reporter.close()
         replicas.dismiss()
 
 

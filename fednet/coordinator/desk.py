@@ -65,6 +65,10 @@ class IncomingUpdate:
     durable: asyncio.Task[None] | None = None  # at work once all of it has come; outlives the connection
 
 
+SENDS_UPDATE = "sending its update"
+"""A worker's activity while its update arrives."""
+
+
 class Desk:
     """The shared table of one run. Lives on the event loop; decoding, files and the database are used in threads."""
 
@@ -199,8 +203,9 @@ class Desk:
 
     def show_uploads(self) -> None:
         """Renew how far each update on its way has come."""
-        for worker, incoming in self._incoming.items():
-            self.views[worker].fraction = incoming.intake.offset / max(1, incoming.intake.nbytes)
+        for worker, incoming in self._incoming.items():  # what has come of one whose link broke is kept too
+            if (view := self.views[worker]).activity == SENDS_UPDATE:
+                view.fraction = incoming.intake.offset / max(1, incoming.intake.nbytes)
 
     def headers_after(self, round_number: int) -> list[bytes]:
         """Return the next headers of the run's chain, as many as one message takes."""

@@ -153,6 +153,7 @@ class Reception:
         Raises `CredentialError` where its authority may not say so.
         """
         assert link.certificate is not None, "without a certificate the protocol takes nothing but an enrolment"
+        await self.renewals.note_shown(link.certificate)  # before it is looked whom to trust now
         identity = self.identify(link.certificate)
         link.peer = f"{identity.name} ({link.peer})"
         if identity.role not in roles:
@@ -161,10 +162,7 @@ class Reception:
             log.warning("%s refused: %s", link.peer, reason)
             await link.close("role", reason)
             return None
-        if await self._is_revoked(identity, link):
-            return None
-        await self.renewals.note_shown(link.certificate)
-        return identity
+        return None if await self._is_revoked(identity, link) else identity
 
     async def _is_revoked(self, identity: PeerIdentity, link: Link) -> bool:
         reason = self.revocations.reason_for(identity)

@@ -20,7 +20,7 @@ from fednet.aggregation.server_optimizer import FRESH, ServerState
 from fednet.aggregation.team import ALONE, Team
 from fednet.audit.record import CHOSEN_METRICS
 from fednet.config import RunId, RunSettings, WorkerName
-from fednet.coordinator.aggregator import Combined, TrustIn, combine_updates, model_with
+from fednet.coordinator.aggregator import Combined, TrustIn, combine_updates, mapped, model_with
 from fednet.coordinator.conclusions import refusal_of_step
 from fednet.coordinator.declining import declined_in
 from fednet.coordinator.desk import DeliveredUpdate, Desk, ModelOffer
@@ -295,9 +295,11 @@ class Coordinator:
         reached_state("coordinator.waiting")
         while not self._rounds.is_over:
             event = await self._next_event()
-            for revoked in await self._expulsion.overlooked():  # before they are aggregated, or committed
+            overlooked = await self._expulsion.overlooked()
+            for revoked in overlooked:  # before they are aggregated, or committed
                 await self._take(revoked)
-            await self._take(event)
+            if event not in overlooked:
+                await self._take(event)
 
     async def _take(self, event: Event) -> None:
         if isinstance(event, WorkerRevoked):
@@ -394,6 +396,7 @@ class Coordinator:
                 server=self._server,
                 release=None if self._ledger is None else self._ledger.release,
             )
+            self._combined = await self._compute(mapped, self._combined)
             self._combined = replace(self._combined, model=await self._refitted(self._combined.model))
         except AggregationError as exc:
             await self._withdraw([worker for worker in workers if not exc.faulty or worker in exc.faulty], str(exc))

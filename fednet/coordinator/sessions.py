@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 
 from fednet.coordinator.declining import plain_reason
-from fednet.coordinator.desk import Desk, IncomingUpdate
+from fednet.coordinator.desk import SENDS_UPDATE, Desk, IncomingUpdate
 from fednet.coordinator.renewals import Renewals
 from fednet.coordinator.round import (
     ModelDelivered,
@@ -311,7 +311,7 @@ class Session:
         return impossibility(offered.confusion, classes=classes, samples=samples)
 
     async def _receive_update(self, offered: UpdateOffered) -> None:
-        self._show("sending its update")
+        self._show(SENDS_UPDATE)
         incoming: IncomingUpdate | None = None
         try:
             incoming = self._desk.incoming(self.worker, offered, fingerprint=self.identity.fingerprint)

@@ -41,7 +41,7 @@ def dashboard_app(feed: Feed, access: Access, *, watch: Watch | None = None) -> 
         asked: str = request.path_params["number"]
         if not _NUMBER.fullmatch(asked):
             return _error(404, f"round {asked[:20]!r} is no number of a round")
-        return _json(encoded(await run_in_threadpool(feed.round, int(asked))))
+        return _json(await run_in_threadpool(feed.round, int(asked)))
 
     async def metrics(request: Request) -> Response:
         from fednet.dashboard.metrics import exposition  # prometheus-client: a page that nobody scrapes has none

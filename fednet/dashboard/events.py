@@ -17,7 +17,6 @@ from fednet.errors import FednetError
 EVERY_S = 1.0
 HEARTBEAT_S = 10.0  # a comment, so that proxies keep the connection and a watcher that is gone is noticed
 MAX_WATCHERS = 64  # each holds one overview at most: 0.5 MB for 1,000 workers
-_TAKEN_WITHIN_S = 60.0  # who reads nothing for so long is hung up on
 
 
 class Watch:
@@ -64,15 +63,12 @@ class Watch:
 class EventStream:
     """One watcher's response; an ASGI application."""
 
-    def __init__(self, watch: Watch, *, taken_within_s: float = _TAKEN_WITHIN_S) -> None:
+    def __init__(self, watch: Watch) -> None:
         self._watch = watch
-        self._taken_within_s = taken_within_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send events until the watcher is gone, or takes none."""
-        headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        self._watch.watchers += 1
+        """Send events until the watcher is gone; one that takes none is cut off by its connection."""
+        self._watch.watchers += 1  # before anything is waited for: others are counted meanwhile
         sending, gone = asyncio.ensure_future(self._send_all(send)), asyncio.ensure_future(_disconnected(receive))
         try:
             await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -83,9 +79,10 @@ class EventStream:
             await asyncio.gather(sending, gone, return_exceptions=True)
 
     async def _send_all(self, send: Send) -> None:
+        headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         async for event in self._watch.events():
-            async with asyncio.timeout(self._taken_within_s):
-                await send({"type": "http.response.body", "body": event, "more_body": True})
+            await send({"type": "http.response.body", "body": event, "more_body": True})
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fednet.errors import BadInput, StorageError
-from fednet.reporting.run_view import MOST_EVENTS, STALLED_AFTER_S, overview, view_of
+from fednet.reporting.run_view import MOST_EVENTS, STALLED_AFTER_S, heard_of, overview, view_of
 from fednet.reporting.status import STATUS_NAME, live_status
 from fednet.reporting.tally import Tally
 from fednet.storage.history import (
     RunHistory,
+    Standing,
     read_news,
     read_round,
     rounds_after,
@@ -44,6 +46,7 @@ class Feed:
         self._tally = Tally(())
         self._events: list[dict[str, str]] = []
         self._audit: dict[str, Any] | None = None
+        self._heard: datetime | None = None
         self._shown: dict[str, Any] = {}
         self._text = ""
 
@@ -68,11 +71,16 @@ class Feed:
             self._look()
             return self._tally.verdicts()
 
-    def round(self, number: int) -> dict[str, Any]:
-        """Return one round with all that is drawn of it; raises as `look`, and `BadInput` for an unknown one."""
-        return view_of(read_round(self._folder, number))
+    def round(self, number: int) -> str:
+        """Return one round with all that is drawn of it, as JSON; raises as `look`, `BadInput` for an unknown one."""
+        with _readable(f"round {number} of {self._folder}"):
+            return encoded(view_of(read_round(self._folder, number)))
 
     def _look(self) -> None:
+        with _readable(f"run {self._folder}"):
+            self._renew()
+
+    def _renew(self) -> None:
         files = [_stamp(self._folder / name) for name in _DATABASE]
         if files[0] == ():
             raise BadInput(f"run {self._folder}", found="no run.sqlite there", todo="wait for it, or check --run-dir")
@@ -81,7 +89,7 @@ class Feed:
         stamps = database, status, self._silence()
         if stamps == self._stamps:
             return
-        if self._stamps is None or self._stamps[0] != database:
+        if self._history is None or self._stamps is None or self._stamps[0] != database:
             self._read()
         live = live_status(self._folder)
         assert self._history is not None, "it was read"
@@ -89,10 +97,13 @@ class Feed:
             self._history, live, now=self._clock(), events=self._events, audit=self._audit, tally=self._tally
         )
         self._text = encoded(self._shown)
+        is_running = self._history.standing is Standing.RUNNING
+        self._heard = heard_of(self._history, live, self._events)[1] if is_running else None
         self._stamps = database, status, self._silence()
 
     def _read(self) -> None:
-        if self._history is None:
+        before, self._history = self._history, None  # what fails half-way is read anew
+        if before is None:
             settings = settings_in(self._folder)
             if settings is None:
                 raise BadInput(f"run {self._folder}", found="a run that has not begun", todo="wait for it")
@@ -100,9 +111,8 @@ class Feed:
             for document in rounds_after(self._folder, 0):  # of a long run only one at a time is in memory
                 self._tally.add(document)
         news = read_news(self._folder, known=self._tally.ranked, most_events=MOST_EVENTS)
-        if self._history is not None and self._history.run != news.history.run:
-            self._history = None  # another run in its place
-            return self._read()
+        if before is not None and before.run != news.history.run:
+            return self._read()  # another run in its place
         for document in news.history.rounds:
             self._tally.add(document)
         self._history, self._events, self._audit = news.history, news.events, news.audit
@@ -110,11 +120,19 @@ class Feed:
 
     def _silence(self) -> int:
         """Return how often it is time to say that the coordinator is silent."""
-        live = self._shown.get("live")
-        if live is None:
+        if self._heard is None:
             return 0
-        silent_s = (self._clock() - datetime.fromisoformat(live["updated"])).total_seconds()
+        silent_s = (self._clock() - self._heard).total_seconds()
         return int(silent_s // _SILENCE_TOLD_EVERY_S) if silent_s > STALLED_AFTER_S else 0
+
+
+@contextlib.contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """Say of `what` that a coordinator has not written it so; raises `StorageError`."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise StorageError(f"{what}: not as a coordinator writes it ({type(exc).__name__}: {exc})") from exc
 
 
 def encoded(document: Any) -> str:

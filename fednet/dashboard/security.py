@@ -10,10 +10,10 @@ from __future__ import annotations
 import hmac
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,7 +21,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-COOKIE = "__Host-fednet"  # the prefix makes browsers insist on Secure, Path=/ and this very host (RFC 6265bis)
+_COOKIE = "__Host-fednet"  # the prefix makes browsers insist on Secure, Path=/ and this very host (RFC 6265bis)
 _HEADERS = (
     ("content-security-policy", POLICY),
     ("x-content-type-options", "nosniff"),
@@ -51,8 +51,27 @@ class Access:
 
     def knows(self, said: Iterable[str]) -> bool:
         """Whether one of these is the token, or none is asked for."""
-        token = self.token
-        return token is None or any(hmac.compare_digest(each.encode(), token.encode()) for each in said)
+        return self.token is None or _is_one(self.token, said)
+
+    def remembers(self, cookies: Iterable[str]) -> bool:
+        """Whether one of these Cookie headers has what a browser keeps of the token."""
+        if self.token is None:
+            return True
+        name, value = cookie_of(self.token)
+        return _is_one(value, (cookie_parser(line).get(name, "") for line in cookies))
+
+
+def cookie_of(token: str) -> tuple[str, str]:
+    """Return (name, value) of the cookie by which a browser knows a token, which neither of them is.
+
+    Cookies are not kept apart by port, so each page has a name of its own.
+    """
+    name, value = (hmac.digest(token.encode(), what, "sha256").hex() for what in (b"cookie's name", b"cookie's value"))
+    return f"{_COOKIE}-{name[:16]}", value
+
+
+def _is_one(secret: str, said: Iterable[str]) -> bool:
+    return any(hmac.compare_digest(each.encode(), secret.encode()) for each in said)
 
 
 def host_of(header: str) -> str:
@@ -92,31 +111,19 @@ class Guard:
             status, reason = refused
             return JSONResponse({"error": reason}, status, {"allow": "GET, HEAD"} if status == 405 else None)
         asked = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
-        if self._access.knows([*_cookies(headers), *_bearers(headers)]):
+        if self._access.remembers(headers.getlist("cookie")) or self._access.knows(_bearers(headers)):
             return RedirectResponse(_path(scope), 303) if asked else None
         if not self._access.knows(asked):
             reason = "a token is needed: open the address that was printed when the page was started"
             return JSONResponse({"error": reason}, 401, {"www-authenticate": "Bearer"})
         response = RedirectResponse(_path(scope), 303)  # so that the token stays in no history
-        response.set_cookie(COOKIE, asked[0], path="/", secure=True, httponly=True, samesite="strict")
+        name, value = cookie_of(asked[0])
+        response.set_cookie(name, value, path="/", secure=True, httponly=True, samesite="strict")
         return response
 
 
 def _path(scope: Scope) -> str:
     return "/" + str(scope["path"]).lstrip("/\\")  # `//elsewhere` is another host's page
-
-
-def _cookies(headers: Headers) -> Sequence[str]:
-    found: list[str] = []
-    for line in headers.getlist("cookie"):
-        cookie: SimpleCookie = SimpleCookie()
-        try:
-            cookie.load(line)
-        except CookieError:
-            continue
-        if COOKIE in cookie:
-            found.append(cookie[COOKIE].value)
-    return found
 
 
 def _bearers(headers: Headers) -> Sequence[str]:

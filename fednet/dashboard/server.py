@@ -14,10 +14,12 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 import uvicorn
 
 from fednet.dashboard.app import dashboard_app
+from fednet.dashboard.connections import Connection, LimitedListener
 from fednet.dashboard.feed import Feed
 from fednet.dashboard.security import Access
 from fednet.errors import BadInput, FednetError, StorageError
@@ -25,7 +27,6 @@ from fednet.errors import BadInput, FednetError, StorageError
 DEFAULT_PORT = 8733
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound by default
-_MAX_CONNECTIONS = 256
 _NICE = 5  # beside a coordinator the page waits for it
 _FAREWELL_S = 1  # a page that is watched never ends by itself
 
@@ -44,7 +45,7 @@ class Place:
     def access(self) -> Access:
         """Return who is let in."""
         if self.tls is None:
-            return Access(hosts=_LOOPBACK_NAMES)
+            return Access(hosts=[*_LOOPBACK_NAMES, in_url(self.host).lower()])
         own = [] if self.host in _ALL_ADDRESSES else [self.host]
         return Access(hosts=[in_url(each).lower() for each in (*self.certified, *own)], token=self.token)
 
@@ -58,8 +59,11 @@ class Place:
 
 
 def in_url(host: str) -> str:
-    """Return a host as URLs and Host headers have it."""
-    return f"[{host}]" if ":" in host else host
+    """Return a host as URLs and Host headers have it: an IPv6 address in brackets and in its shortest form."""
+    try:
+        return f"[{ipaddress.IPv6Address(host)}]"
+    except ValueError:
+        return host
 
 
 def is_loopback(host: str) -> bool:
@@ -77,7 +81,7 @@ def address_in(text: str, *, option: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]") or (":" in host and not host.startswith("[")):
         host, port = text, str(DEFAULT_PORT)
-    if not port.isdigit() or int(port) > 65535:
+    if not (port.isascii() and port.isdecimal()) or int(port) > 65535:
         raise BadInput(f"{option} {text}", expected=f"HOST:PORT, such as 127.0.0.1:{DEFAULT_PORT} or [::1]:0")
     return host.strip("[]") or "127.0.0.1", int(port)
 
@@ -87,11 +91,11 @@ def new_token() -> str:
     return secrets.token_urlsafe(32)
 
 
-def bound(place: Place, *, option: str) -> socket.socket:
+def bound(place: Place, *, option: str) -> LimitedListener:
     """Return a socket that listens there; raises `BadInput` where it cannot."""
     try:
         family = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((place.host, place.port), family=family)
+        return LimitedListener(socket.create_server((place.host, place.port), family=family))
     except OSError as exc:
         raise BadInput(
             f"{option} {in_url(place.host)}:{place.port}",
@@ -100,13 +104,13 @@ def bound(place: Place, *, option: str) -> socket.socket:
         ) from exc
 
 
-def serve(folder: Path, place: Place, listening: socket.socket, *, with_parent: bool) -> None:
+def serve(folder: Path, place: Place, listening: LimitedListener, *, with_parent: bool) -> None:
     """Show the run in `folder` until interrupted or, `with_parent`, until standard input is closed."""
     _require_page()
     feed = Feed(folder)
     config = uvicorn.Config(
         dashboard_app(feed, place.access),
-        http="h11",
+        http=Connection,
         ws="none",
         lifespan="off",
         loop="asyncio",
@@ -115,7 +119,6 @@ def serve(folder: Path, place: Place, listening: socket.socket, *, with_parent: 
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=_MAX_CONNECTIONS,
         timeout_graceful_shutdown=_FAREWELL_S,
     )
     config.load()
@@ -124,13 +127,13 @@ def serve(folder: Path, place: Place, listening: socket.socket, *, with_parent: 
     asyncio.run(_serve(server, feed, listening, with_parent=with_parent))
 
 
-async def _serve(server: uvicorn.Server, feed: Feed, listening: socket.socket, *, with_parent: bool) -> None:
+async def _serve(server: uvicorn.Server, feed: Feed, listening: LimitedListener, *, with_parent: bool) -> None:
     def leave() -> None:
         server.should_exit = True
 
     if with_parent:
         os.nice(_NICE)
-        _when_closed(sys.stdin.fileno(), leave)
+        threading.Thread(target=_when_closed, args=(sys.stdin, leave), daemon=True).start()
     else:  # a long run takes a second or two to add up: somebody is about to look
         threading.Thread(target=_read_ahead, args=(feed,), daemon=True).start()
     await server.serve(sockets=[listening])
@@ -141,16 +144,12 @@ def _read_ahead(feed: Feed) -> None:
         feed.look()
 
 
-def _when_closed(descriptor: int, leave: Callable[[], None]) -> None:
+def _when_closed(stdin: TextIO | None, leave: Callable[[], None]) -> None:
     """Call `leave` once the other end of this pipe is gone: its process has ended, however it did."""
-    loop = asyncio.get_running_loop()
-
-    def readable() -> None:
-        if not os.read(descriptor, 1024):
-            loop.remove_reader(descriptor)
-            leave()
-
-    loop.add_reader(descriptor, readable)
+    with contextlib.suppress(OSError):
+        while stdin is not None and os.read(stdin.fileno(), 1024):
+            pass
+    leave()
 
 
 def _require_page() -> None:

@@ -38,21 +38,34 @@ def health_of(
     `contributions`: of `fednet.reporting.model_card.contributions`; `images`: scans in the test set, None where that is
     not known; `refused`: rounds whose step the guard refused; `changed`: how much is not as the coordinator signed it.
     """
-    apart = standing_apart(contributions)
+    apart = standing_apart(contributions, recipe=view["recipe"])
     worries = [*_worries(view, len(apart)), *_refusals(refused)]
     level, state = _state(view, changed=changed, has_worries=bool(worries))
     return Health(
         level=level,
         title=f"{state}. {_learned(view, images=images)}",
-        sentences=(*_rejected(contributions, apart), *worries),
+        sentences=(*_rejected(contributions, apart, recipe=view["recipe"]), *worries),
     )
 
 
-def standing_apart(contributions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def takes_few(contributions: Sequence[Mapping[str, Any]], *, recipe: str) -> bool:
+    """Return whether the rule is one that takes few updates a round, and at most half of all counted.
+
+    Krum takes one, Multi-Krum with `m` so many: whoever it leaves out may be as honest as the others.
+    """
+    rule = recipe.rpartition("+")[2]
+    updates, counted = (sum(each[what] for each in contributions) for what in ("updates", "counted"))
+    return (rule == "krum" or rule.startswith("multikrum:")) and 2 * counted <= updates
+
+
+def standing_apart(contributions: Sequence[Mapping[str, Any]], *, recipe: str) -> list[Mapping[str, Any]]:
     """Return the workers that did not count in at least half of the rounds that they took part in, the worst first.
 
-    One rejection among several rounds is none: a robust rule leaves out the farthest even where all are honest.
+    One rejection among several rounds is none: a robust rule leaves out the farthest even where all are honest. Of a
+    rule that takes few nobody is named.
     """
+    if takes_few(contributions, recipe=recipe):
+        return []
     found = [each for each in contributions if _missed(each) >= max(min(2, each["updates"]), each["updates"] / 2)]
     return sorted(found, key=lambda each: (-_missed(each), each["site"]))
 
@@ -103,8 +116,13 @@ def _scans(images: int | None) -> str:
     return "the unseen scans" if images is None else f"{images:,} unseen scans"
 
 
-def _rejected(contributions: Sequence[Mapping[str, Any]], apart: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _rejected(
+    contributions: Sequence[Mapping[str, Any]], apart: Sequence[Mapping[str, Any]], *, recipe: str
+) -> Iterator[str]:
     updates, missed = sum(each["updates"] for each in contributions), sum(map(_missed, contributions))
+    if updates and takes_few(contributions, recipe=recipe):
+        yield f"{recipe} takes few updates a round, {updates - missed:,} of {updates:,} in all: whoever it left out may be honest."
+        return
     for each in apart[:_MOST_NAMED]:
         last = max(each["not_counted"], key=lambda reason: reason["last_round"])
         often = f"{_missed(each)} of {each['updates']} rounds"

@@ -7,16 +7,18 @@ _PHRASES = (
     ("values that are not finite", "not-finite"),
     ("is absurd", "absurd-norm"),
     ("trained on no sample", "no-samples"),
+    ("same update as", "copy"),  # before words that a worker may be called
+    ("sent again", "resent"),
     ("BatchNorm", "batch-norm"),
     ("its counter", "batch-norm"),
-    ("same update as", "copy"),
-    ("sent again", "resent"),
     ("differential privacy", "private"),
     ("no update agrees", "no-agreement"),
     ("points away", "points-away"),
     ("agrees little", "agrees-little"),
     ("agrees with", "far-out"),
     ("ties go by", "tie"),
+    ("changes the model", "far-out"),
+    ("times as large as the selected", "far-out"),
 )
 KINDS = (*dict.fromkeys(kind for _, kind in _PHRASES), "other")
 """All there are, whatever aggregation says."""

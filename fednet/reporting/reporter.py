@@ -77,7 +77,7 @@ class Transfer:
 
 
 class RunReporter(Protocol):
-    """Shows a coordinator's run. None of its methods blocks."""
+    """Shows a coordinator's run. Called in a thread of its own (aside.py): a terminal may stand still."""
 
     def notice(self, text: str) -> None:
         """Show one line that stays."""
@@ -120,7 +120,7 @@ class Together:
 
 
 class WorkerReporter(Protocol):
-    """Shows a worker's part in a run. None of its methods blocks."""
+    """Shows a worker's part in a run. Called in a thread of its own, as a `RunReporter`."""
 
     def notice(self, text: str) -> None:
         """Show one line that stays."""

@@ -13,7 +13,7 @@ from fednet.storage.history import RunHistory, Standing
 
 STALLED_AFTER_S = 15.0  # the status file is renewed each second: after this the coordinator hangs, or its disk does
 MOST_EVENTS = 200
-MOST_DISTANCES = 150  # workers whose distances are a picture; of more nobody sees a cell
+MOST_DISTANCES = 100  # workers whose distances a record keeps, and a page draws: 10,000 numbers are 100 KB
 
 Live = Mapping[str, Any]
 """What a run's coordinator said last (reporting.status)."""
@@ -36,8 +36,9 @@ def overview(
     settings = history.settings
     tally = tally or tally_of(history.rounds, settings.classes)
     is_running = history.standing is Standing.RUNNING
-    live = live if is_running and live is not None and _is_of_this_process(live, events) else None
-    silent_s = None if live is None else (now - datetime.fromisoformat(live["updated"])).total_seconds()
+    live, heard = heard_of(history, live, events)
+    silent_s = (now - heard).total_seconds() if is_running else 0.0
+    live = live if is_running else None
     return {
         "run": history.run,
         "name": history.folder.name,
@@ -45,7 +46,7 @@ def overview(
         "begun": history.begun.isoformat(timespec="seconds"),
         "standing": history.standing.value,
         "ending": history.ending,
-        "stalled_s": rounded(silent_s) if silent_s is not None and silent_s > STALLED_AFTER_S else None,
+        "stalled_s": rounded(silent_s) if silent_s > STALLED_AFTER_S else None,
         "settings": settings.to_dict(),
         "classes": list(settings.classes),
         "recipe": settings.recipe_name,
@@ -68,11 +69,6 @@ def overview(
 def verdicts(history: RunHistory) -> dict[str, Any]:
     """Return who was selected or rejected in each round (`Tally.verdicts`)."""
     return tally_of(history.rounds, history.settings.classes).verdicts()
-
-
-def round_view(history: RunHistory, number: int) -> dict[str, Any]:
-    """Return one round (`view_of`); raises `BadInput` where it was not committed."""
-    return view_of(history.round(number))
 
 
 def view_of(document: Document) -> dict[str, Any]:
@@ -105,10 +101,17 @@ def view_of(document: Document) -> dict[str, Any]:
     }
 
 
-def _is_of_this_process(live: Live, events: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether it was said after the run began, or was resumed: an earlier process may have left it."""
-    begun = next((each["at"] for each in events if each["what"] in ("began", "resumed")), None)
-    return begun is None or datetime.fromisoformat(live["updated"]) >= datetime.fromisoformat(begun)
+def heard_of(
+    history: RunHistory, live: Live | None, events: Sequence[Mapping[str, Any]]
+) -> tuple[Live | None, datetime]:
+    """Return what the coordinator's last process said, None before it did, and its last sign of life: that, or its start.
+
+    What was said before the run began, or was resumed, is left of an earlier process. `events`: newest first.
+    """
+    starts = (each["at"] for each in events if each["what"] in ("began", "resumed"))
+    started = datetime.fromisoformat(next(starts, history.begun.isoformat()))
+    updated = started if live is None else datetime.fromisoformat(live["updated"])
+    return (live, updated) if updated >= started else (None, started)
 
 
 def _map_of(squared: Sequence[Sequence[float]]) -> list[list[float]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import eigh
 
 
 def classical_scaling(squared_distances: npt.ArrayLike) -> list[list[float]]:
@@ -20,8 +21,9 @@ def classical_scaling(squared_distances: npt.ArrayLike) -> list[list[float]]:
         return [[0.0, 0.0]] * len(squared)
     centred = squared - squared.mean(axis=0)
     products = -0.5 * (centred - centred.mean(axis=1, keepdims=True))
-    values, vectors = np.linalg.eigh((products + products.T) / 2)
-    points = vectors[:, :-3:-1] * np.sqrt(np.clip(values[:-3:-1], 0.0, None))
+    last = len(squared) - 1
+    values, vectors = eigh((products + products.T) / 2, subset_by_index=(last - 1, last))  # in ascending order
+    points = vectors[:, ::-1] * np.sqrt(np.clip(values[::-1], 0.0, None))
     farthest = points[np.abs(points).argmax(axis=0), (0, 1)]
     found: list[list[float]] = (points * np.where(farthest < 0, -1.0, 1.0)).tolist()
     return found

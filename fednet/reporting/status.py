@@ -7,20 +7,20 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fednet.config import WorkerName
 from fednet.errors import StorageError
 from fednet.reporting.reporter import WorkerView
+from fednet.reporting.run_view import MOST_EVENTS, STALLED_AFTER_S, heard_of
 from fednet.storage.atomic import write_bytes
-from fednet.storage.history import RunHistory, Standing, read_history
+from fednet.storage.history import RunHistory, Standing, read_events, read_history
 
 log = logging.getLogger(__name__)
 
 STATUS_NAME = "status.json"
-_FRESH = timedelta(seconds=15)  # the file is renewed each second: after this the coordinator hangs, or its disk does
 
 
 class StatusFile:
@@ -101,9 +101,10 @@ def standing_of(folder: Path, *, now: datetime) -> Status:
     Healthy: it has finished, or its coordinator is there and shows signs of life.
     """
     history = read_history(folder)
-    live = live_status(folder) if history.standing is Standing.RUNNING else None
-    age = None if live is None else now - datetime.fromisoformat(live["updated"])
-    is_alive = age is not None and age < _FRESH
+    said = live_status(folder) if history.standing is Standing.RUNNING else None
+    live, heard = heard_of(history, said, read_events(folder, most=MOST_EVENTS))
+    silent_s = (now - heard).total_seconds()
+    is_alive = live is not None and silent_s <= STALLED_AFTER_S
     document = {
         "folder": str(folder),
         "run": history.run,
@@ -118,11 +119,10 @@ def standing_of(folder: Path, *, now: datetime) -> Status:
     text = f"{history.standing.value}: {len(history.rounds)} of {history.settings.rounds} rounds committed"
     if history.standing is Standing.STOPPED:
         text += f"; {history.ending}. `coordinator start --resume --run-dir {folder}` goes on"
-    elif live is not None and age is not None:
-        silence = f"no sign of life for {age.total_seconds():.0f} s: it hangs, or its disk does"
-        text += f"; {live['text'] if is_alive else silence}"
+    elif history.standing is Standing.RUNNING and silent_s > STALLED_AFTER_S:
+        text += f"; no sign of life for {silent_s:.0f} s: it hangs, or its disk does"
     elif history.standing is Standing.RUNNING:
-        text += "; it is starting"
+        text += f"; {'it is starting' if live is None else live['text']}"
     text += "".join(f"\n{line}" for line in declined_lines(history))
     return Status(bool(document["healthy"]), text, document)
 

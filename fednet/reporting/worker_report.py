@@ -34,7 +34,8 @@ Run = Mapping[str, Any]
 def worker_report(found: Mapping[str, Any], *, name: str, made: datetime, is_open: bool = False) -> str:
     """Return the page of what `worker inspect --json` found; `is_open`: everything is open already, for paper."""
     runs = list(reversed(found["runs"]))
-    updates = [update for run in runs for update in run["updates"]]
+    sent = (update for run in found["runs"] for update in run["updates"])
+    updates = sorted(sent, key=lambda each: each["at_s"] or 0.0)
     are_checked = found["signatures_checked"]
     return page(
         "worker.html",
@@ -46,7 +47,7 @@ def worker_report(found: Mapping[str, Any], *, name: str, made: datetime, is_ope
         health=_health(found, updates),
         tiles=_tiles(found, updates),
         runs=listed(
-            [_run(run, are_checked=are_checked) for run in runs[:_MOST_RUNS]],
+            [_run(run, number, are_checked=are_checked) for number, run in enumerate(runs[:_MOST_RUNS], start=1)],
             most=_MOST_RUNS,
             what="runs",
             which="the last ones",
@@ -101,7 +102,7 @@ def _tiles(found: Mapping[str, Any], updates: Sequence[Update]) -> Iterator[tupl
     )
 
 
-def _run(run: Run, *, are_checked: bool) -> dict[str, Any]:
+def _run(run: Run, number: int, *, are_checked: bool) -> dict[str, Any]:
     updates = sorted(run["updates"], key=lambda each: each["round"])
     kept = updates[-MOST_ROUNDS:]
     missed = [each for each in reversed(updates) if each["verdict"] == "rejected"]
@@ -110,7 +111,7 @@ def _run(run: Run, *, are_checked: bool) -> dict[str, Any]:
         "title": f"Run {run['run']}",
         "text": f"{_count(len(updates), 'update')}{name}, {in_bytes(run['bytes'])}.",
         "grid": _grid(kept, of=len(updates)),
-        "pictures": list(_pictures(updates)),
+        "pictures": list(_pictures(updates, number)),
         "reasons": listed(
             [(each["round"], plain_reason(each["reason"])) for each in missed[:MOST_ROUNDS]],
             most=MOST_ROUNDS,
@@ -138,16 +139,16 @@ def _grid(updates: Sequence[Update], *, of: int) -> dict[str, Any]:
     }
 
 
-def _pictures(updates: Sequence[Update]) -> Iterator[dict[str, Any]]:
+def _pictures(updates: Sequence[Update], number: int) -> Iterator[dict[str, Any]]:
     by_round = {each["round"]: each for each in updates}  # of one that was made again, the last
     rounds = list(by_round)
     losses = [None if each["epsilon"] else each["loss"] for each in by_round.values()]
     if any(loss is not None for loss in losses):
-        svg = report_pictures.courses("loss", rounds, {"loss": losses}, label="loss", are_shares=False)
+        svg = report_pictures.courses(f"loss {number}", rounds, {"loss": losses}, label="loss", are_shares=False)
         yield picture("Loss of local training", "As it was told to the coordinator with each update.", svg)
     sizes = [(each["nbytes"] or 0) / 2**20 for each in by_round.values()]
     if any(sizes):
-        svg = report_pictures.stacks("bytes", rounds, {"sent": sizes}, label="MiB")
+        svg = report_pictures.stacks(f"bytes {number}", rounds, {"sent": sizes}, label="MiB")
         yield picture("Size of each update", "In MiB, as it travelled.", svg)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from pathlib import Path
 
@@ -30,10 +31,34 @@ def coordinator_context(folder: Path) -> ssl.SSLContext:
 
 
 def page_context(folder: Path) -> ssl.SSLContext:
-    """Return the context of a web page, with the coordinator's certificate; browsers have none to show."""
+    """Return the context of a web page, with the coordinator's certificate; browsers have none to show.
+
+    When the certificate has been renewed, the next handshake has the new one.
+    """
+    context = newest = _page_context(folder)
+    seen = _stamp(folder)
+
+    def renew(connection: ssl.SSLObject, name: str | None, before: ssl.SSLContext) -> None:
+        nonlocal newest, seen
+        with contextlib.suppress(CredentialError, OSError):  # one of two files is new, and the other is about to be
+            if (now := _stamp(folder)) != seen:
+                newest, seen = _page_context(folder), now
+        connection.context = newest
+
+    context.sni_callback = renew
+    return context
+
+
+def _page_context(folder: Path) -> ssl.SSLContext:
     context = _context(ssl.PROTOCOL_TLS_SERVER)
     _load_own(context, folder / "coordinator" / "cert.pem", folder / "coordinator" / "key.pem")
     return context
+
+
+def _stamp(folder: Path) -> tuple[int, int]:
+    """Return when the coordinator's certificate was put there: it is never written in place, and after its key."""
+    status = (folder / "coordinator" / "cert.pem").stat()
+    return status.st_mtime_ns, status.st_ino
 
 
 def worker_context(credentials: Credentials) -> ssl.SSLContext:

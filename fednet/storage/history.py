@@ -18,6 +18,8 @@ from fednet.errors import BadInput, FednetError, StorageError
 from fednet.ranking import Document, is_complete
 from fednet.storage.store import DECLINED, NOISE_CHARGED, REVOKED, is_held, reading, settings_in
 
+_AT_ONCE = 20  # rounds: a coordinator's checkpoint waits for whoever reads, and no longer than for these
+
 
 class Standing(enum.Enum):
     """How a run stands."""
@@ -99,9 +101,13 @@ def _history(database: sqlite3.Connection, folder: Path, known: Sequence[Documen
 
 
 def rounds_after(folder: Path, number: int) -> Iterator[dict[str, Any]]:
-    """Yield the rounds that were committed after this one, each as history.json has it, one at a time in memory."""
+    """Yield the rounds that were committed after this one, each as history.json has it, a few at a time in memory."""
+    query = "SELECT round, document FROM rounds WHERE round > ? ORDER BY round LIMIT ?"
     with _opened(folder) as database:
-        yield from _rounds(database, after=number)
+        while rows := database.execute(query, (number, _AT_ONCE)).fetchall():
+            number = rows[-1][0]
+            for _, document in rows:
+                yield json.loads(document)
 
 
 def commit_times(folder: Path) -> dict[int, float]:

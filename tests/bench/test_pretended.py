@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fednet.bench.pretended import PretendedRun, names
-from fednet.reporting.run_view import overview, round_view, verdicts
+from fednet.reporting.run_view import overview, verdicts, view_of
 from fednet.reporting.status import live_status
 from fednet.storage.history import Standing, read_history
 
@@ -20,7 +20,7 @@ def test_a_pretended_run_reads_as_a_real_one(tmp_path: Path, workers: int) -> No
     assert history.standing is Standing.RUNNING
     seen = overview(history, live_status(run.folder), now=datetime.now(UTC), events=[], audit=None)
     assert seen["rounds_done"] == 3
-    json.dumps([seen, round_view(history, 2)], allow_nan=False)
+    json.dumps([seen, view_of(history.round(2))], allow_nan=False)
     found = verdicts(history)
     assert found["grid"][found["workers"].index("client5")] == "rrr"
     assert len(found["workers"]) == workers

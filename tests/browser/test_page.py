@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Route
 
 from fednet.bench.pretended import PretendedRun, names
 from tests.browser.browsing import PHONE, served, watched
@@ -144,6 +144,60 @@ def test_one_round_is_a_point_in_each_chart(tmp_path: Path, browser: Browser) ->
         assert page.page.locator("#accuracy .plot .mark").count() == 3
         assert page.page.locator(".grid [role=gridcell]").count() == 5
         assert not page.complaints
+
+
+def test_an_older_answer_never_replaces_the_round_asked_for_last(tmp_path: Path, browser: Browser) -> None:
+    with pretended(tmp_path, rounds=3) as run, served(run.folder) as (url, _), watched(browser) as page:
+        page.open(url)
+        held: list[Route] = []
+        page.page.route("**/api/rounds/1", held.append)
+        page.page.click("#round")
+        page.page.keyboard.press("Home")
+        page.wait("document.getElementById('round').value === '1'")
+        page.page.keyboard.press("ArrowRight")
+        page.wait("document.getElementById('round-name').textContent === 'Round 2'")
+        with page.page.expect_response("**/api/rounds/1"):
+            held[0].continue_()
+        page.page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+        assert page.text("#round-name") == "Round 2"
+
+
+def test_a_question_that_fails_is_said_and_does_not_stick(tmp_path: Path, browser: Browser) -> None:
+    run = PretendedRun(tmp_path / "run", workers=names(5), attackers=["client5"], rounds=2)
+    for number in (1, 2):
+        run.commit(number)
+    run.close()  # no news comes that would wipe it away
+    with served(run.folder) as (url, _), watched(browser) as page:
+        page.page.clock.install()
+        page.open(url)
+        page.page.route("**/api/rounds/1", lambda route: route.abort())
+        page.page.click("#earlier")
+        page.wait("!document.getElementById('lost').hidden")
+        assert page.text("#link-text") == "connected" and page.text("#round-name") == "Round 2, the latest"
+        page.page.clock.fast_forward(11_000)
+        page.wait("document.getElementById('lost').hidden")
+
+
+def test_another_run_in_the_folder_is_shown_from_its_beginning(tmp_path: Path, browser: Browser) -> None:
+    with pretended(tmp_path, rounds=2) as run, served(run.folder) as (url, _), watched(browser) as page:
+        page.open(url)
+        with page.page.expect_navigation():
+            with closing(sqlite3.connect(run.folder / "run.sqlite", timeout=30)) as database, database:
+                database.execute("UPDATE run SET id = 'other'")
+        page.wait("document.body.dataset.rounds === '2'")
+
+
+def test_a_worker_s_name_is_no_property_of_every_object(tmp_path: Path, browser: Browser) -> None:
+    with pretended(tmp_path, rounds=1) as run, served(run.folder) as (url, _), watched(browser) as page:
+        page.open(url)
+        found = page.page.evaluate(
+            """async () => {
+                const { letterIn, reasonIn } = await import("/static/verdicts.js");
+                const round = { updates: [], absent: [], declined: {}, revoked: {} };
+                return [letterIn(round, "constructor"), reasonIn(round, "constructor")];
+            }"""
+        )
+        assert found == ["-", "Not asked: it was not part of this round."]
 
 
 def test_a_coordinator_that_shows_no_sign_of_life_is_said_to_stall(tmp_path: Path, browser: Browser) -> None:

@@ -2,6 +2,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -16,7 +17,9 @@ import httpx
 import pytest
 
 from fednet.commands.beside import dashboard_beside
+from fednet.commands.dashboard import place_of
 from fednet.commands.processes import CLI
+from fednet.errors import BadInput
 from fednet.security.authority import create_authority
 from tests.commands.running import run
 from tests.reporting.made_up import begun, commit, make_run, round_document
@@ -137,6 +140,76 @@ def test_a_page_that_cannot_be_is_a_warning_and_stops_nobody(tmp_path: Path) -> 
         assert process.wait(WITHIN_S) == 2
         said = _waited_for(notices)
     assert said.startswith("Warning: no dashboard: --listen 0.0.0.0:0; found no ")
+
+
+def test_whatever_a_page_says_later_is_not_the_run_s_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "page.py").write_text(
+        "import sys\nprint('Error: first')\nfor _ in range(10**5): print('socket.accept() out of system resource')\n"
+        "sys.stdout.close()\nsys.stdin.read()\n"
+    )
+    monkeypatch.setattr("fednet.commands.beside.CLI", [str(tmp_path / "page.py")])
+    notices: list[str] = []
+    with dashboard_beside(tmp_path, "127.0.0.1:0", certs=tmp_path, notice=notices.append) as process:
+        _waited_for(notices)
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(WITHIN_S) == 0, "all that it said was taken"
+    assert notices == ["Warning: no dashboard: first"]
+
+
+def test_a_renewed_certificate_is_shown_without_a_new_start(tmp_path: Path) -> None:
+    run_dir, certs = tmp_path / "run", tmp_path / "certs"
+    make_run(run_dir, rounds=1)
+    authority = create_authority(certs, now=datetime.now(UTC))
+    authority.ensure_coordinator([], now=datetime.now(UTC))
+    trusting = ssl.create_default_context(cafile=certs / "authority" / "ca.pem")
+
+    def shown(url: str) -> str:
+        port = int(url.partition("?")[0].rstrip("/").rpartition(":")[2])
+        raw = socket.create_connection(("127.0.0.1", port), timeout=WITHIN_S)
+        with trusting.wrap_socket(raw, server_hostname="127.0.0.1") as tls:
+            return ssl.DER_cert_to_PEM_cert(tls.getpeercert(binary_form=True) or b"")
+
+    with served(run_dir, "--certs", certs, listen="0.0.0.0:0") as page:
+        assert shown(page.url).split() == (certs / "coordinator" / "cert.pem").read_text().split()
+        authority.make_coordinator([], now=datetime.now(UTC))
+        assert shown(page.url).split() == (certs / "coordinator" / "cert.pem").read_text().split()
+        (certs / "coordinator" / "cert.pem").write_text("half of one")
+        assert shown(page.url), "the one before, as long as this one cannot be used"
+
+
+def test_what_is_no_terminal_is_shown_no_token(tmp_path: Path) -> None:
+    run_dir, certs = tmp_path / "run", tmp_path / "certs"
+    make_run(run_dir, rounds=1)
+    create_authority(certs, now=datetime.now(UTC)).ensure_coordinator([], now=datetime.now(UTC))
+    arguments = ["dashboard", "--run-dir", run_dir, "--listen", "0.0.0.0:0", "--certs", certs, "--with-parent"]
+    command = [sys.executable, *CLI, *map(str, arguments)]
+    said = subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
+    assert f"(its token: {run_dir / 'dashboard.token'})" in said
+    assert (run_dir / "dashboard.token").read_text().strip() not in said
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "found"),
+    [
+        (b"a" * 30, 0o644, "mode 0644: others can read it"),
+        ("\u00e9".encode() * 30, 0o600, "characters that are not ASCII"),
+        (b"short", 0o600, "5 characters"),
+    ],
+)
+def test_a_token_file_that_cannot_be_one_is_refused(tmp_path: Path, content: bytes, mode: int, found: str) -> None:
+    certs, kept = tmp_path / "certs", tmp_path / "token"
+    create_authority(certs, now=datetime.now(UTC)).ensure_coordinator([], now=datetime.now(UTC))
+    kept.write_bytes(content)
+    kept.chmod(mode)
+    with pytest.raises(BadInput, match=f"--token-file {kept}; found {found}"):
+        place_of("0.0.0.0:0", certs=certs, token_file=kept)
+
+
+def test_a_token_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    create_authority(tmp_path, now=datetime.now(UTC)).ensure_coordinator([], now=datetime.now(UTC))
+    with pytest.raises(BadInput, match=r"--token-file .*; found Is a directory"):
+        place_of("0.0.0.0:0", certs=tmp_path, token_file=tmp_path)
 
 
 def _waited_for(notices: list[str]) -> str:

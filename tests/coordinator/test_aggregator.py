@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from fednet.config import WorkerName
-from fednet.coordinator.aggregator import MOST_DISTANCES, Combined, combine_updates
+from fednet.coordinator import aggregator
+from fednet.coordinator.aggregator import Combined, combine_updates, mapped
 from fednet.coordinator.desk import DeliveredUpdate
-from fednet.reporting.run_view import view_of
+from fednet.reporting.run_view import MOST_DISTANCES, view_of
 from fednet.storage.atomic import write_bytes
 from fednet.tensors import bytes_of, pack
 from tests.federation import manifest, settings
@@ -50,13 +51,22 @@ def combined(folder: Path, workers: int) -> tuple[Combined, dict[WorkerName, Del
 
 
 @pytest.mark.parametrize("workers", [MOST_DISTANCES, MOST_DISTANCES + 1])
-def test_a_round_of_any_size_has_a_map_in_which_the_attacker_stands_apart(tmp_path: Path, workers: int) -> None:
+def test_a_round_has_a_map_in_which_the_attacker_stands_apart(tmp_path: Path, workers: int) -> None:
     found, updates = combined(tmp_path, workers)
-    document = found.document(updates)
+    document = mapped(found).document(updates)
     kept = document["aggregation"]
     assert (kept["squared_distances"] is None, "map" in kept) == ((True, True) if workers > 100 else (False, False))
     *honest, attacker = view_of({"round": 1, **document})["map"]
     assert min(math.dist(attacker, each) for each in honest) > 2 * max(math.dist(honest[0], each) for each in honest)
+
+
+def test_only_who_keeps_the_record_computes_a_map_and_not_of_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, _ = combined(tmp_path, MOST_DISTANCES + 2)
+    assert found.map is None
+    monkeypatch.setattr(aggregator, "MOST_MAPPED", MOST_DISTANCES + 1)
+    assert mapped(found).map is None
 
 
 def test_the_record_says_how_many_bytes_each_update_was(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ async def test_what_is_not_there_is_a_line_of_json(page: AsyncClient, path: str)
     assert list(answer.json()) == ["error"] and "\n" not in answer.json()["error"]
 
 
-@pytest.mark.parametrize("path", ["/static/../app.py", "/static/%2e%2e/app.py", "/static//etc/passwd"])
+@pytest.mark.parametrize("path", ["/static/%2e%2e/app.py", "/static/%2e%2e%2fapp.py", "/static//etc/passwd"])
 async def test_only_the_page_s_own_files_are_served(page: AsyncClient, path: str) -> None:
     assert (await page.get(path)).status_code == 404
 
@@ -84,6 +85,11 @@ async def test_the_page_loads_nothing_from_elsewhere(page: AsyncClient) -> None:
     assert answer.headers["content-type"].startswith("text/html")
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
     assert "<script>" not in answer.text and "style=" not in answer.text
+    named = re.findall(r"(?:src|href|action|srcset)=\"([^\"]*)\"", answer.text)
+    assert "/static/dashboard.js" in named
+    assert all(re.match(r"#|/[^/]", each) for each in named), named
+    for name in {each for each in named if each.startswith("/")}:
+        assert (await page.get(name)).status_code == 200, name
 
 
 async def test_metrics_are_text_for_prometheus(page: AsyncClient) -> None:

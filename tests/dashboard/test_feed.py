@@ -10,7 +10,7 @@ import pytest
 
 from fednet.config import RunId, WorkerName
 from fednet.dashboard.feed import Feed
-from fednet.errors import BadInput
+from fednet.errors import BadInput, StorageError
 from fednet.reporting.reporter import WorkerView
 from fednet.reporting.status import StatusFile
 from fednet.storage.store import RunStore
@@ -36,9 +36,9 @@ def seen(feed: Feed) -> dict[str, Any]:
     return found
 
 
-def change(folder: Path, statement: str) -> None:
+def change(folder: Path, statement: str, *values: str) -> None:
     with closing(sqlite3.connect(folder / "run.sqlite", timeout=30)) as database, database:
-        database.execute(statement)
+        database.execute(statement, values)
 
 
 def test_where_nothing_has_changed_nothing_is_read(tmp_path: Path) -> None:
@@ -62,6 +62,52 @@ def test_a_committed_round_is_read_once(tmp_path: Path) -> None:
     found = seen(feed)
     assert (found["rounds_done"], found["series"]["round"]) == (2, [1, 2])
     assert [len(row) for row in feed.verdicts()["grid"]] == [2] * 5
+    store.close()
+
+
+def test_a_round_that_cannot_be_added_is_said_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    store = begun(tmp_path)
+    commit(tmp_path, round_document(1))
+    feed = Feed(tmp_path)
+    feed.look()
+    whole = round_document(2)
+    commit(tmp_path, {name: value for name, value in whole.items() if name != "updates"} | {"updates": [{}]})
+    for _ in range(2):
+        with pytest.raises(StorageError, match="KeyError"):
+            feed.look()
+    change(tmp_path, "UPDATE rounds SET document = ? WHERE round = 2", json.dumps(whole))
+    assert seen(feed)["series"]["round"] == [1, 2]
+    assert [len(row) for row in feed.verdicts()["grid"]] == [2] * 5
+    store.close()
+
+
+@pytest.mark.parametrize("document", ["no JSON", "[]", '{"round": 2, "test": {"loss": NaN}}', '{"updates": []}'])
+def test_a_round_that_no_coordinator_writes_is_said(tmp_path: Path, document: str) -> None:
+    store = begun(tmp_path)
+    commit(tmp_path, round_document(2))
+    change(tmp_path, "UPDATE rounds SET document = ?", document)
+    feed = Feed(tmp_path)
+    for ask in (feed.look, feed.verdicts, lambda: feed.round(2)):
+        with pytest.raises(StorageError, match="not as a coordinator writes it"):
+            ask()
+    store.close()
+
+
+@pytest.mark.parametrize("status", ["[]", "{}", '{"updated": "soon"}', '{"updated": 1}'])
+def test_a_status_that_no_coordinator_writes_is_said(tmp_path: Path, status: str) -> None:
+    store = begun(tmp_path)
+    (tmp_path / "status.json").write_text(status)
+    with pytest.raises(StorageError, match="not as a coordinator writes it"):
+        Feed(tmp_path).look()
+    store.close()
+
+
+def test_a_coordinator_that_never_says_anything_is_said_to_stall(tmp_path: Path) -> None:
+    store, clock = begun(tmp_path), Clock()
+    feed = Feed(tmp_path, clock=clock)
+    assert seen(feed)["stalled_s"] is None
+    clock.now += timedelta(seconds=20)
+    assert seen(feed)["stalled_s"] == pytest.approx(20, abs=2)
     store.close()
 
 
@@ -146,6 +192,6 @@ def test_a_run_that_has_not_begun_is_said(tmp_path: Path) -> None:
 def test_one_round_is_read_when_it_is_asked_for(tmp_path: Path) -> None:
     make_run(tmp_path, rounds=2)
     feed = Feed(tmp_path)
-    assert feed.round(2)["round"] == 2
+    assert json.loads(feed.round(2))["round"] == 2
     with pytest.raises(BadInput, match="found 2 committed rounds"):
         feed.round(3)

@@ -4,11 +4,12 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from fednet.dashboard.security import COOKIE, POLICY, Access, Guard, host_of
+from fednet.dashboard.security import POLICY, Access, Guard, cookie_of, host_of
 
 TOKEN = "a-token-that-nobody-guesses"
 OPEN = Access(hosts=["127.0.0.1", "localhost", "[::1]"])
 LOCKED = Access(hosts=["centre.example"], token=TOKEN)
+COOKIE, KEPT = cookie_of(TOKEN)
 
 
 def client(access: Access, *, base_url: str = "http://127.0.0.1:8733") -> AsyncClient:
@@ -80,7 +81,8 @@ async def test_the_printed_address_opens_the_page_and_leaves_a_cookie_but_no_tok
     answer = await browser.get(f"/?token={TOKEN}")
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
     cookie = answer.headers["set-cookie"].lower()
-    assert cookie.startswith(f"{COOKIE}={TOKEN}".lower())
+    assert cookie.startswith(f"{COOKIE}={KEPT};".lower()) and COOKIE.startswith("__Host-")
+    assert TOKEN not in answer.headers["set-cookie"], "who reads a browser's cookies learns no token"
     for part in ("httponly", "samesite=strict", "secure", "path=/"):
         assert part in cookie
     assert "domain" not in cookie
@@ -88,10 +90,26 @@ async def test_the_printed_address_opens_the_page_and_leaves_a_cookie_but_no_tok
     assert (await browser.get(f"/?token={TOKEN}")).status_code == 303, "again: the address is cleaned"
 
 
-@pytest.mark.parametrize("cookie", [f"{COOKIE}=wrong", f"other={TOKEN}", "=;;=", f"{COOKIE}"])
+@pytest.mark.parametrize("cookie", [f"{COOKIE}=wrong", f"{COOKIE}={TOKEN}", f"other={KEPT}", "=;;=", f"{COOKIE}"])
 async def test_another_cookie_opens_nothing(cookie: str) -> None:
     browser = client(LOCKED, base_url="https://centre.example:8733")
     assert (await browser.get("/", headers={"cookie": cookie})).status_code == 401
+
+
+@pytest.mark.parametrize("other", ['name="a b', "a[0]=1", "x=caf\u00e9", "{json}", "=", f"{COOKIE[:-1]}=other-page"])
+async def test_another_program_s_cookie_locks_nobody_out(other: str) -> None:
+    browser = client(LOCKED, base_url="https://centre.example:8733")
+    for line in (f"{other}; {COOKIE}={KEPT}", f"{COOKIE}={KEPT}; {other}"):
+        assert (await browser.get("/", headers={"cookie": line.encode()})).text == "the page"
+
+
+async def test_two_pages_of_one_host_do_not_log_each_other_out() -> None:
+    other = Access(hosts=["centre.example"], token="the token of the page on another port")
+    browser, second = (client(each, base_url="https://centre.example") for each in (LOCKED, other))
+    second.cookies = browser.cookies
+    await browser.get(f"/?token={TOKEN}")
+    await second.get("/", params={"token": str(other.token)})
+    assert [(await each.get("/")).text for each in (browser, second)] == ["the page"] * 2
 
 
 async def test_a_machine_may_send_the_token_as_a_bearer() -> None:

@@ -1,8 +1,12 @@
 import socket
 import ssl
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from fednet.commands.processes import CLI
 from fednet.dashboard.server import Place, address_in, bound, is_loopback
 from fednet.errors import BadInput
 
@@ -25,7 +29,7 @@ def test_an_address_is_host_and_port(text: str, address: tuple[str, int]) -> Non
     assert address_in(text, option="--listen") == address
 
 
-@pytest.mark.parametrize("text", ["127.0.0.1:http", "127.0.0.1:70000", "host:-1"])
+@pytest.mark.parametrize("text", ["127.0.0.1:http", "127.0.0.1:70000", "host:-1", "host:\u00b2", "host:\u0663"])
 def test_another_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(BadInput, match=r"--listen .*such as 127\.0\.0\.1:8733"):
         address_in(text, option="--listen")
@@ -45,6 +49,27 @@ def test_on_loopback_only_loopback_s_names_are_let_in() -> None:
     place = Place(host="127.0.0.1", port=0)
     assert (set(place.access.hosts), place.access.token) == ({"localhost", "127.0.0.1", "[::1]"}, None)
     assert place.url(8733) == "http://127.0.0.1:8733/"
+
+
+def test_another_loopback_address_that_is_printed_is_let_in() -> None:
+    place = Place(host="127.0.0.2", port=0)
+    assert place.url(8733) == "http://127.0.0.2:8733/" and "127.0.0.2" in place.access.hosts
+
+
+def test_an_ipv6_address_is_let_in_as_browsers_write_it() -> None:
+    place = Place(host="2001:DB8:0:0::5", port=0, tls=TLS, token="t" * 20)
+    assert place.access.hosts == ["[2001:db8::5]"]
+    assert place.url(8733).startswith("https://[2001:db8::5]:8733/")
+
+
+@pytest.mark.parametrize("stdin", [subprocess.DEVNULL, None])
+def test_a_page_whose_parent_has_no_pipe_ends_and_makes_no_fuss(stdin: int | None, tmp_path: Path) -> None:
+    arguments = ["dashboard", "--run-dir", str(tmp_path), "--listen", "127.0.0.1:0", "--wait", "--with-parent"]
+    command = [sys.executable, *CLI, *arguments]
+    if stdin is None:
+        command = ["/bin/sh", "-c", 'exec "$@" <&-', "sh", *command]
+    ran = subprocess.run(command, check=False, stdin=stdin, capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 def test_elsewhere_only_what_the_certificate_is_for_and_the_token_is_in_the_address() -> None:

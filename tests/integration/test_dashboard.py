@@ -72,6 +72,21 @@ def test_a_coordinator_that_is_killed_takes_its_page_along(tmp_path: Path) -> No
         assert is_gone(url)
 
 
+def test_a_page_for_others_has_the_certificate_that_the_run_makes(tmp_path: Path) -> None:
+    site = make_site(tmp_path)
+    for name in ("first.example", "second.example"):
+        options = ("--dashboard", "0.0.0.0:0", "--public-host", name)
+        with running(site, name, *start(site, free_port(), name, *options)) as coordinator:
+            wait_for(site, name, "listening on")
+            wait_for(site, name, "dashboard: https://")
+            coordinator.terminate()
+            coordinator.wait(60)
+        kept = f"runs/{name}/dashboard.token"
+        said = (site / f"{name}.log").read_text()
+        assert re.search(rf"dashboard: https://{name}:\d+/; its token: {kept}", said), said
+        assert (site / kept).read_text().strip() not in said
+
+
 def test_a_run_goes_on_without_a_page_that_cannot_be(tmp_path: Path) -> None:
     site = make_site(tmp_path)
     with running(

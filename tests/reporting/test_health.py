@@ -22,6 +22,7 @@ def view(rounds: int = 4, **changes: Any) -> dict[str, Any]:
         "rounds_done": rounds,
         "rounds_total": rounds,
         "byzantine": 1,
+        "recipe": "nnm+multikrum",
         "best_round": rounds or None,
         "settings": {"workers": 5},
         "series": series | changes.pop("series", {}),
@@ -101,7 +102,25 @@ def test_files_that_were_changed_outweigh_all_else() -> None:
 
 def test_one_rejection_of_several_is_not_standing_apart() -> None:
     sites = [site("a", updates=1, missed=1), site("b", updates=2, missed=1), site("c", updates=4, missed=2), site("d")]
-    assert [each["site"] for each in standing_apart(sites)] == ["c", "a"]
+    assert [each["site"] for each in standing_apart(sites, recipe="nnm+multikrum")] == ["c", "a"]
+
+
+@pytest.mark.parametrize("recipe", ["krum", "multikrum:m=1"])
+def test_a_rule_that_takes_few_leaves_an_honest_run_healthy(recipe: str) -> None:
+    sites = [site("client1", updates=6, missed=2), site("client2", updates=6, missed=4)]
+    sites += [site(f"client{number}", updates=6, missed=6) for number in (3, 4, 5)]
+    found = judged(view(recipe=recipe), *sites)
+    assert (found.level, standing_apart(sites, recipe=recipe)) == (GOOD, [])
+    assert found.sentences == (
+        f"{recipe} takes few updates a round, 6 of 30 in all: whoever it left out may be honest.",
+    )
+
+
+def test_a_rule_that_takes_most_and_left_most_out_is_a_worry() -> None:
+    sites = [site("client1"), *(site(f"client{number}", missed=4) for number in (2, 3, 4))]
+    found = judged(view(recipe="fltrust"), *sites)
+    assert found.level == WATCH
+    assert any("3 workers stand apart" in each for each in found.sentences)
 
 
 def test_only_the_worst_are_named() -> None:

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from fednet.errors import BadInput
-from fednet.reporting.run_view import overview, round_view, verdicts
+from fednet.reporting.run_view import overview, verdicts, view_of
 from fednet.reporting.tally import tally_of
 from fednet.storage.history import RunHistory, Standing, read_history
 from tests.reporting.made_up import ATTACKER_REASON, CLASSES, make_run, round_document, settings
@@ -19,7 +18,7 @@ def history(*documents: dict[str, Any], standing: Standing = Standing.RUNNING, *
     fields: dict[str, Any] = {
         "folder": Path("runs/first"),
         "run": "r1",
-        "begun": NOW,
+        "begun": NOW - timedelta(hours=1),
         "software": "fednet test",
         "settings": settings(),
         "standing": standing,
@@ -65,7 +64,7 @@ def test_series_have_a_value_for_each_round_and_null_where_nothing_was_judged() 
 
 def test_all_of_it_is_json_without_nan() -> None:
     json.dumps(shown(history(round_document(1)), live(seen("client1"))), allow_nan=False)
-    json.dumps(round_view(history(round_document(1)), 1), allow_nan=False)
+    json.dumps(view_of(round_document(1)), allow_nan=False)
 
 
 def test_the_attacker_is_told_apart_with_the_reason() -> None:
@@ -116,6 +115,15 @@ def test_what_an_earlier_process_said_last_is_not_what_happens_now() -> None:
     assert overview(history(), live(), now=NOW, events=events, audit=None)["live"] is not None
 
 
+def test_a_coordinator_that_hangs_before_it_says_anything_is_stalled_too() -> None:
+    resumed = [{"at": (NOW - timedelta(seconds=20)).isoformat(), "what": "resumed", "detail": ""}]
+    for said in (None, live(seen("client1"), age_s=86400)):
+        found = overview(history(), said, now=NOW, events=resumed, audit=None)
+        assert (found["live"], found["stalled_s"]) == (None, 20.0)
+    assert shown(history(), None)["stalled_s"] == 3600.0, "it has been silent since it began"
+    assert shown(history(begun=NOW), None)["stalled_s"] is None
+
+
 def test_time_left_follows_from_the_last_rounds() -> None:
     rounds = [round_document(number) for number in (1, 2)]
     assert shown(history(*rounds), live())["left_s"] == 15.0, "three rounds of 5 s"
@@ -140,7 +148,7 @@ def test_class_mix_and_privacy_are_what_was_told_last() -> None:
 
 
 def test_a_round_has_distances_and_a_map_in_which_the_attacker_stands_apart() -> None:
-    found = round_view(history(round_document(1)), 1)
+    found = view_of(round_document(1))
     squared = round_document(1)["aggregation"]["squared_distances"]
     assert found["distances"][0][4] == pytest.approx(math.sqrt(squared[0][4]))
     attacker = found["map"][4]
@@ -151,13 +159,8 @@ def test_a_round_has_distances_and_a_map_in_which_the_attacker_stands_apart() ->
 
 
 def test_a_round_whose_distances_were_not_kept_says_how_many_were_left_out() -> None:
-    found = round_view(history(round_document(1, workers=200)), 1)
+    found = view_of(round_document(1, workers=200))
     assert (found["distances"], found["distances_left_out"], len(found["updates"])) == (None, 200, 200)
-
-
-def test_an_unknown_round_is_bad_input() -> None:
-    with pytest.raises(BadInput, match="--round 9"):
-        round_view(history(round_document(1)), 9)
 
 
 def test_a_tally_that_grows_round_by_round_shows_what_one_made_at_once_does() -> None:

@@ -39,6 +39,20 @@ def test_a_run_that_is_served_is_healthy_while_it_shows_signs_of_life(tmp_path: 
     store.close()
 
 
+def test_a_resumed_run_is_not_judged_by_what_the_process_before_it_said(tmp_path: Path) -> None:
+    begun(tmp_path).close()
+    StatusFile(tmp_path).show("waiting", phase="collecting", round_number=1, views=[VIEW], declined={})
+    status = tmp_path / "status.json"
+    left = json.loads(status.read_text()) | {"updated": (datetime.now(UTC) - timedelta(days=1)).isoformat()}
+    status.write_text(json.dumps(left))
+    store = RunStore(tmp_path)
+    starting = standing_of(tmp_path, now=datetime.now(UTC))
+    assert "it is starting" in starting.text and starting.document["live"] is None
+    hung = standing_of(tmp_path, now=datetime.now(UTC) + timedelta(seconds=20))
+    assert not hung.is_healthy and "no sign of life for 20 s" in hung.text
+    store.close()
+
+
 def test_a_killed_run_and_a_parked_one_are_told_apart(tmp_path: Path) -> None:
     begun(tmp_path).close()
     killed = standing_of(tmp_path, now=datetime.now(UTC))

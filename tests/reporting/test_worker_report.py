@@ -22,6 +22,19 @@ def test_whoever_is_mostly_rejected_is_told_to_look() -> None:
     assert f"of round 2: {EVIL}." in text
 
 
+def test_of_several_runs_the_last_reason_is_the_newest_runs() -> None:
+    (old,) = found(update(9, "rejected", reason="rejected: old"))["runs"]
+    (new,) = found(update(1, "rejected", reason="rejected: new", at_s=NOW.timestamp() + 100))["runs"]
+    text = text_of(found(runs=[old, new | {"run": "r2"}]))
+    assert "Why the last of these did not, of round 1: new." in text
+
+
+def test_no_identifier_stands_twice_in_a_page_of_several_runs() -> None:
+    (run,) = found(*map(update, (1, 2, 3)))["runs"]
+    seen = Seen(worker_report(found(runs=[run, run | {"run": "r2"}]), name="client2", made=NOW))
+    assert seen.ids and len(seen.ids) == len({*seen.ids})
+
+
 def test_the_page_stands_alone_whatever_it_is_told() -> None:
     document = found(update(1, "rejected"), finding=EVIL) | {"log": EVIL}
     page = worker_report(document, name=EVIL, made=NOW)

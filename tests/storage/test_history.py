@@ -1,3 +1,5 @@
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,19 @@ def test_rounds_come_one_after_the_other(tmp_path: Path) -> None:
     make_run(tmp_path, rounds=3)
     assert [each["round"] for each in rounds_after(tmp_path, 1)] == [2, 3]
     assert list(rounds_after(tmp_path, 3)) == []
+
+
+def test_a_coordinator_folds_its_journal_while_somebody_reads_its_rounds(tmp_path: Path) -> None:
+    store = begun(tmp_path)
+    for number in range(1, 26):
+        commit(tmp_path, round_document(number))
+    reading = rounds_after(tmp_path, 0)
+    assert next(reading)["round"] == 1
+    with closing(sqlite3.connect(tmp_path / "run.sqlite", timeout=0)) as database:
+        assert database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0, "it was not kept waiting"
+    commit(tmp_path, round_document(26))
+    assert [each["round"] for each in reading] == list(range(2, 27))
+    store.close()
 
 
 def test_one_round_is_read_by_its_number(tmp_path: Path) -> None:

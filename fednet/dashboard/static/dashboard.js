@@ -17,6 +17,7 @@ const MANY = 30; // workers; of more, those that are rejected most come first
 const SILENT_MS = 20000; // a running run says something each second
 const NO_ROUND = "Nothing yet: the first round is not over.";
 const KEPT_ROUNDS = 20;
+const FAILURE_MS = 10000; // long enough to read why a question was not answered
 const MOST_MEASURES = 2000; // a page may be open for weeks
 const CLASS_SHAPES = ["circle", "square", "triangle", "diamond"];
 const PHASES = [
@@ -34,6 +35,9 @@ let follows = true; // whether a new round is shown at once
 let recorded = ""; // what showRecord has shown
 let heard = Date.now(); // when the server last said something
 let lost = null; // why what is shown may be old: the connection is lost, or the run is gone
+let failure = { why: "", until: 0 }; // of the reader's last question that was not answered
+let wanted = null; // the round that was asked for last, to be shown
+let question = null; // the worker and round that were asked about last
 const rounds = new Map(); // answers of /api/rounds/N
 
 const detail = new Detail();
@@ -101,6 +105,10 @@ function chartsOf(classes) {
 
 /** Show an overview, and what follows from it. */
 async function update(next) {
+  if (run !== null && next.run !== run.run) {
+    location.reload(); // another run in its place: nothing of this one is true of it
+    return;
+  }
   run = next;
   charts ??= chartsOf(run.classes);
   if (verdicts === null || verdicts.rounds.length !== run.rounds_done) {
@@ -259,7 +267,10 @@ async function follow() {
 
 /** Show one round; any but the last stays when others come. */
 async function showRound(number) {
-  shown = await roundOf(number);
+  wanted = number;
+  const found = await roundOf(number);
+  if (number !== wanted) return; // another was asked for meanwhile
+  shown = found;
   follows = number === verdicts.rounds.at(-1);
   byId("round").value = verdicts.rounds.indexOf(number) + 1;
   byId("round").setAttribute("aria-valuetext", `round ${number}`);
@@ -326,20 +337,28 @@ function showRoundFacts() {
   );
 }
 
-/** The server was asked for something, and did not answer it. */
+/** News could not be shown: the page is old until there are others. */
 function failed(error) {
   lost = `${error.message}.`;
   showLink();
 }
 
+/** The reader asked for something, and got no answer: what is shown is as true as before. */
+function unanswered(error) {
+  failure = { why: `${error.message}.`, until: Date.now() + FAILURE_MS };
+  showLink();
+}
+
 function show(number) {
-  showRound(number).catch(failed);
+  showRound(number).catch(unanswered);
 }
 
 function explain(worker, number) {
+  const asked = { worker, number };
+  question = asked;
   roundOf(number)
-    .then((round) => detail.show(worker, round))
-    .catch(failed);
+    .then((round) => question === asked && detail.show(worker, round))
+    .catch(unanswered);
 }
 
 /** Say whether what is on the page is of this moment. */
@@ -354,8 +373,10 @@ function showLink() {
         : ["on", run?.standing === "running" ? "live" : "connected"];
   byId("link").className = `link ${kind}`;
   say(byId("link-text"), word);
-  byId("lost").hidden = kind === "on";
-  say(byId("lost-text"), kind === "on" ? "" : whyOld(silence));
+  const failing = Date.now() < failure.until ? failure.why : "";
+  const note = kind === "on" ? failing : whyOld(silence);
+  byId("lost").hidden = note === "";
+  say(byId("lost-text"), note);
 }
 
 function whyOld(silence) {

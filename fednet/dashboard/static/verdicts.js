@@ -15,8 +15,8 @@ export function letterIn(round, worker) {
   const update = round.updates.find((each) => each.worker === worker);
   if (update) return letterOf(update);
   if (round.absent.includes(worker)) return "a";
-  if (worker in round.declined) return "d";
-  return worker in round.revoked ? "x" : "-";
+  if (Object.hasOwn(round.declined, worker)) return "d";
+  return Object.hasOwn(round.revoked, worker) ? "x" : "-";
 }
 
 export const letterOf = (update) => (update.selected ? "s" : update.quarantined ? "q" : "r");
@@ -27,8 +27,8 @@ export function reasonIn(round, worker) {
   const update = round.updates.find((each) => each.worker === worker);
   if (update) return update.selected ? "Selected: this update counts in the new model." : sentence(update.reason);
   if (round.absent.includes(worker)) return "Absent: no update of it arrived before the round closed.";
-  if (worker in round.declined) return `Declined by the hospital: ${round.declined[worker]}`;
-  if (worker in round.revoked) return `Its certificate was revoked: ${round.revoked[worker]}`;
+  if (Object.hasOwn(round.declined, worker)) return `Declined by the hospital: ${round.declined[worker]}`;
+  if (Object.hasOwn(round.revoked, worker)) return `Its certificate was revoked: ${round.revoked[worker]}`;
   return "Not asked: it was not part of this round.";
 }
 
