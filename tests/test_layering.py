@@ -14,7 +14,7 @@ ALLOWED = {
     "storage": {"storage", "audit"},
     "compression": {"compression"},
     "privacy": {"privacy"},
-    "dashboard": {"dashboard", "reporting", "storage"},
+    "dashboard": {"dashboard", "reporting", "storage", "transport.tcp"},
     "security": {"security", "storage"},
     "reporting": {"reporting", "storage", "protocol"},
     "transport": {"transport", "protocol"},

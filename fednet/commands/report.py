@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from fednet.reporting.report import Checked, RunFound
 
 REPORT = "report.html"
+NO_CHECK = "this page was made without: `runs verify` checks it"
 
 
 @click.command("report")
@@ -24,37 +28,49 @@ REPORT = "report.html"
 )
 @click.option("--pdf", is_flag=True, help="Also as PDF beside it, by a Chromium, Chrome or Edge of this machine.")
 @certs_option
-def command(run: Path, out: Path | None, pdf: bool, certs: Path) -> None:
+@click.option("--no-check", is_flag=True, help="Do not check the signed record, which takes longest; the page says so.")
+@click.option("--with-parent", is_flag=True, help="For programs that start it: end when standard input is closed.")
+def command(run: Path, out: Path | None, pdf: bool, certs: Path, no_check: bool, with_parent: bool) -> None:
     """Write the run RUN (its folder, or its name in runs/) as one HTML page that needs no network."""
     from fednet.reporting.printing import require_browser
 
+    if with_parent:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     if pdf:
         require_browser()
     folder = run_folder(run)
-    for path in write_report(folder, certs=certs, out=out, with_pdf=pdf):
+    for path in write_report(folder, certs=certs, out=out, with_pdf=pdf, unchecked=NO_CHECK if no_check else ""):
         click.echo(f"{path}: {path.stat().st_size:,} bytes")
 
 
-def write_report(folder: Path, *, certs: Path, out: Path | None = None, with_pdf: bool = False) -> list[Path]:
-    """Write the report of the run in `folder`, and return its files.
+def _end_with_parent() -> None:
+    while os.read(sys.stdin.fileno(), 2**10):  # no lock is held that Python's own end would wait for
+        pass
+    os._exit(1)
+
+
+def write_report(
+    folder: Path, *, certs: Path, out: Path | None = None, with_pdf: bool = False, unchecked: str = ""
+) -> list[Path]:
+    """Write the report of the run in `folder`, and return its files; `unchecked`: why its record is not checked.
 
     Raises `BadInput` where no run was begun, `StorageError`; with a PDF what `fednet.reporting.printing` raises.
     """
-    from fednet.reporting.printing import print_pdf
-    from fednet.reporting.report import run_report
+    from fednet.reporting.printing import pdf_beside, print_pdf
+    from fednet.reporting.report import Checked, run_report
     from fednet.storage.atomic import write_text
 
-    found = _found(folder, certs)
     page = out or folder / REPORT
+    files = [page, pdf_beside(page)] if with_pdf else [page]
+    found = _found(folder, Checked(why_not=unchecked) if unchecked else _checked(folder, certs))
     write_text(page, run_report(found))
-    if not with_pdf:
-        return [page]
-    pdf = page.with_suffix(".pdf")
-    print_pdf(run_report(found, is_open=True), pdf)
-    return [page, pdf]
+    if with_pdf:
+        print_pdf(run_report(found, is_open=True), files[1])
+    return files
 
 
-def _found(folder: Path, certs: Path) -> RunFound:
+def _found(folder: Path, checked: Checked) -> RunFound:
+    """Return what the report is made of; the check, which takes longest, was before: this is of one moment."""
     from fednet.audit.findings import mapping_in
     from fednet.coordinator.expected_files import BEST, FINAL
     from fednet.reporting.model_card import card_files
@@ -63,7 +79,6 @@ def _found(folder: Path, certs: Path) -> RunFound:
     from fednet.reporting.status import live_status
     from fednet.storage.history import read_audit_head, read_events, read_history
 
-    checked = _checked(folder, certs)  # takes longest: what is read after it is of one moment
     cards = []
     for model in (FINAL, BEST):
         in_json, in_markdown = (folder / name for name in card_files(model))

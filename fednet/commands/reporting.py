@@ -13,34 +13,58 @@ from pathlib import Path
 from typing import Any
 
 from fednet.commands.processes import CLI
-from fednet.commands.report import write_report
-from fednet.errors import RunParked
+from fednet.commands.report import REPORT, write_report
+from fednet.errors import BadInput, FednetError
+from fednet.reporting.page_text import in_bytes
 from fednet.reporting.reporter import NullReporter
+from fednet.storage.atomic import sweep_temporary
+from fednet.storage.store import has_run, is_held
 
 log = logging.getLogger("fednet.report")
 
 _NICENESS = 10  # training and aggregating come first
 _STOP_WITHIN_S = 5.0
+_MOST_CHECKED_BYTES = 2 * 2**30  # read in seconds: whoever waits for the run's end waits for the check too
 
 
 @contextlib.contextmanager
 def report_at_end(folder: Path, *, certs: Path) -> Iterator[None]:
-    """Leave report.html in the run's folder when the run has finished or parked."""
+    """Leave report.html in the run's folder when the run has finished, parked or failed; none where it never began."""
     try:
         yield
-    except RunParked:
-        leave_report(folder, certs=certs)
+    except BadInput:
         raise
-    leave_report(folder, certs=certs)
+    except FednetError:
+        leave_report(folder, certs=certs, is_finished=False)
+        raise
+    leave_report(folder, certs=certs, is_finished=True)
 
 
-def leave_report(folder: Path, *, certs: Path) -> None:
-    """Write a run's report; one that cannot be written is a line in the log, for the run is done and safe."""
+def leave_report(folder: Path, *, certs: Path, is_finished: bool) -> None:
+    """Write the report of a run that nobody serves now, and where little is to be read, check a finished one's record.
+
+    One that cannot be written is a line in the log: the run's end does not wait for it, and is as safe without.
+    """
     try:
-        write_report(folder, certs=certs)
+        if not has_run(folder) or is_held(folder):
+            return
+        sweep_temporary(folder, REPORT)  # of a report that was stopped
+        write_report(folder, certs=certs, unchecked=_why_unchecked(folder, is_finished=is_finished))
     except Exception as exc:  # a disk that is full, a record that another program spoilt, even a bug of ours
         log.warning("%s: no report was written (%s: %s)", folder, type(exc).__name__, exc)
         log.debug("why", exc_info=exc)
+
+
+def _why_unchecked(folder: Path, *, is_finished: bool) -> str:
+    """Return why the record is not checked at a run's end; empty where it is."""
+    if not is_finished:
+        return "a run that stops waits for no check: `runs verify` checks its record"
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if size <= _MOST_CHECKED_BYTES:
+        return ""
+    return (
+        f"a run's end checks at most {in_bytes(_MOST_CHECKED_BYTES)}, this one has {in_bytes(size)}: see `runs verify`"
+    )
 
 
 class ReportEachRound(NullReporter):
@@ -48,6 +72,7 @@ class ReportEachRound(NullReporter):
 
     def __init__(self, folder: Path, *, certs: Path) -> None:
         self._command = [sys.executable, *CLI, "runs", "report", str(folder), "--certs", str(certs)]
+        self._command += ["--no-check", "--with-parent"]  # a check reads all that there is: the run's end has one
         self._folder = folder
         self._is_due, self._is_over = threading.Event(), False
         self._process: subprocess.Popen[str] | None = None
@@ -78,11 +103,20 @@ class ReportEachRound(NullReporter):
 
     def _written(self) -> str:
         """Run the command; return what it says in the end where it fails."""
-        with subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
+        with subprocess.Popen(  # noqa: S603
+            self._command,
+            stdin=subprocess.PIPE,  # closed with this process, however it ends
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C parks the run, and `close` ends this
+        ) as process:
             self._process = process
             if self._is_over:
                 process.terminate()
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
-            _, errors = process.communicate()
+            assert process.stderr is not None
+            errors = process.stderr.read()
+            process.wait()
         return "" if process.returncode == 0 else (errors.strip().splitlines() or ["it said nothing"])[-1]

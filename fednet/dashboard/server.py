@@ -110,7 +110,7 @@ def serve(folder: Path, place: Place, listening: LimitedListener, *, with_parent
     feed = Feed(folder)
     config = uvicorn.Config(
         dashboard_app(feed, place.access),
-        http=Connection,
+        http="h11",
         ws="none",
         lifespan="off",
         loop="asyncio",
@@ -121,13 +121,12 @@ def serve(folder: Path, place: Place, listening: LimitedListener, *, with_parent
         server_header=False,
         timeout_graceful_shutdown=_FAREWELL_S,
     )
-    config.load()
-    config.ssl = place.tls
-    server = uvicorn.Server(config)
-    asyncio.run(_serve(server, feed, listening, with_parent=with_parent))
+    asyncio.run(_serve(uvicorn.Server(config), feed, listening, tls=place.tls, with_parent=with_parent))
 
 
-async def _serve(server: uvicorn.Server, feed: Feed, listening: LimitedListener, *, with_parent: bool) -> None:
+async def _serve(
+    server: uvicorn.Server, feed: Feed, listening: LimitedListener, *, tls: ssl.SSLContext | None, with_parent: bool
+) -> None:
     def leave() -> None:
         server.should_exit = True
 
@@ -136,7 +135,16 @@ async def _serve(server: uvicorn.Server, feed: Feed, listening: LimitedListener,
         threading.Thread(target=_when_closed, args=(sys.stdin, leave), daemon=True).start()
     else:  # a long run takes a second or two to add up: somebody is about to look
         threading.Thread(target=_read_ahead, args=(feed,), daemon=True).start()
-    await server.serve(sockets=[listening])
+    accepting = await asyncio.get_running_loop().create_server(  # uvicorn's own would wait a minute for a handshake
+        lambda: Connection(server.config, server.server_state, {}),
+        sock=listening,
+        ssl=tls,
+        ssl_handshake_timeout=None if tls is None else Connection.asked_within_s,
+    )
+    try:
+        await server.serve(sockets=[])
+    finally:
+        accepting.close()
 
 
 def _read_ahead(feed: Feed) -> None:

@@ -121,7 +121,8 @@ def _rejected(
 ) -> Iterator[str]:
     updates, missed = sum(each["updates"] for each in contributions), sum(map(_missed, contributions))
     if updates and takes_few(contributions, recipe=recipe):
-        yield f"{recipe} takes few updates a round, {updates - missed:,} of {updates:,} in all: whoever it left out may be honest."
+        taken = f"{updates - missed:,} of {updates:,}"
+        yield f"{recipe} takes few updates a round, {taken} in all: whoever it left out may be honest."
         return
     for each in apart[:_MOST_NAMED]:
         last = max(each["not_counted"], key=lambda reason: reason["last_round"])

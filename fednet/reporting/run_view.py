@@ -104,9 +104,10 @@ def view_of(document: Document) -> dict[str, Any]:
 def heard_of(
     history: RunHistory, live: Live | None, events: Sequence[Mapping[str, Any]]
 ) -> tuple[Live | None, datetime]:
-    """Return what the coordinator's last process said, None before it did, and its last sign of life: that, or its start.
+    """Return what the coordinator's process said last, None before it did, and when it last showed a sign of life.
 
-    What was said before the run began, or was resumed, is left of an earlier process. `events`: newest first.
+    Its start is one. What was said before the run began, or was resumed, is left of an earlier process. `events`:
+    newest first.
     """
     starts = (each["at"] for each in events if each["what"] in ("began", "resumed"))
     started = datetime.fromisoformat(next(starts, history.begun.isoformat()))

@@ -71,7 +71,10 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
 
 
-def sweep_temporary(folder: Path) -> None:
-    """Remove what processes that died left in `folder` (not beneath it). Nobody may be writing there."""
-    for path in folder.glob(f".*{_TEMPORARY}"):
+def sweep_temporary(folder: Path, name: str = "") -> None:
+    """Remove what processes that died left in `folder` (not beneath it), or left of its file `name`.
+
+    Nobody may be writing there.
+    """
+    for path in folder.glob(f".{name}*{_TEMPORARY}"):
         disk.unlink(path)

@@ -150,7 +150,11 @@ def test_an_older_answer_never_replaces_the_round_asked_for_last(tmp_path: Path,
     with pretended(tmp_path, rounds=3) as run, served(run.folder) as (url, _), watched(browser) as page:
         page.open(url)
         held: list[Route] = []
-        page.page.route("**/api/rounds/1", held.append)
+
+        def hold(route: Route) -> None:
+            held.append(route)
+
+        page.page.route("**/api/rounds/1", hold)
         page.page.click("#round")
         page.page.keyboard.press("Home")
         page.wait("document.getElementById('round').value === '1'")
@@ -181,9 +185,9 @@ def test_a_question_that_fails_is_said_and_does_not_stick(tmp_path: Path, browse
 def test_another_run_in_the_folder_is_shown_from_its_beginning(tmp_path: Path, browser: Browser) -> None:
     with pretended(tmp_path, rounds=2) as run, served(run.folder) as (url, _), watched(browser) as page:
         page.open(url)
-        with page.page.expect_navigation():
-            with closing(sqlite3.connect(run.folder / "run.sqlite", timeout=30)) as database, database:
-                database.execute("UPDATE run SET id = 'other'")
+        database = sqlite3.connect(run.folder / "run.sqlite", timeout=30)
+        with page.page.expect_event("domcontentloaded"), closing(database), database:
+            database.execute("UPDATE run SET id = 'other'")
         page.wait("document.body.dataset.rounds === '2'")
 
 

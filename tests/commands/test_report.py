@@ -1,9 +1,12 @@
 import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from fednet.commands.processes import CLI
 from fednet.storage.atomic import write_json
 from fednet.storage.store import RunStore
 from tests.audit.finished import Site, make_run
@@ -55,6 +58,19 @@ def test_without_the_authoritys_certificate_the_record_is_not_checked(
     assert "not checked" in (site.run / "report.html").read_text()
 
 
+def test_without_a_check_the_page_says_so(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    (site.run / "final.pth").unlink()
+    assert report(capsys, site, "--no-check").code == 0
+    assert "this page was made without: `runs verify` checks it" in (site.run / "report.html").read_text()
+
+
+def test_a_report_ends_with_the_program_that_started_it(site: Site) -> None:
+    command = [sys.executable, *CLI, "runs", "report", str(site.run), "--with-parent"]
+    ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert (ran.returncode, ran.stdout) == (1, b"")
+    assert not (site.run / "report.html").exists()
+
+
 def test_a_run_under_way_is_reported_without_its_lock(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     held = RunStore(site.run)
     try:
@@ -96,6 +112,16 @@ def test_a_pdf_lies_beside_the_page_with_everything_open(
     assert report(capsys, site, "--out", out, "--pdf").code == 0
     assert [*printed] == [site.folder / "mail.pdf"]
     assert "<details open>" in printed[site.folder / "mail.pdf"] and "<details open>" not in out.read_text()
+
+
+def test_a_page_that_has_the_pdfs_name_is_one_line_before_anything_is_written(
+    site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fednet.reporting.printing.require_browser", lambda: "chromium")
+    ran = report(capsys, site, "--out", site.folder / "mail.pdf", "--pdf")
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1)
+    assert "the name of the PDF that --pdf puts beside the page" in ran.err
+    assert not (site.folder / "mail.pdf").exists()
 
 
 def test_a_page_that_cannot_be_written_is_a_failure(site: Site, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,5 @@
 import logging
+import os
 import sys
 import threading
 from pathlib import Path
@@ -7,7 +8,8 @@ import pytest
 
 from fednet.commands import reporting
 from fednet.commands.reporting import ReportEachRound, leave_report, report_at_end
-from fednet.errors import BadInput, DiskFull, RunParked
+from fednet.errors import BadInput, DiskFull, FednetError, RunParked, StorageError
+from fednet.storage.store import RunStore
 from tests.reporting.made_up import make_run, round_document
 
 
@@ -17,21 +19,73 @@ def finished(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_a_run_that_ends_or_parks_leaves_a_report(finished: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Of which runs the record was checked."""
+    checked: list[Path] = []
+
+    def outcome_of(folder: Path, certs: Path) -> tuple[list[str], list[str]]:
+        checked.append(folder)
+        return [], []
+
+    monkeypatch.setattr("fednet.commands.verify.outcome_of", outcome_of)
+    return checked
+
+
+def test_a_run_that_ends_leaves_a_report_with_its_record_checked(
+    finished: Path, tmp_path: Path, checked: list[Path]
+) -> None:
     with report_at_end(finished, certs=tmp_path):
         pass
-    page = finished / "report.html"
-    assert "client5 was rejected in 2 of 2 rounds" in page.read_text()
-    page.unlink()
-    with pytest.raises(RunParked), report_at_end(finished, certs=tmp_path):
-        raise RunParked("below quorum")
-    assert page.exists()
+    text = (finished / "report.html").read_text()
+    assert "client5 was rejected in 2 of 2 rounds" in text
+    assert checked == [finished] and "not checked" not in text
 
 
-def test_a_run_that_never_began_leaves_none(finished: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("failure", [RunParked("below quorum"), StorageError("run.sqlite: cannot be written")])
+def test_a_run_that_parks_or_fails_leaves_a_report_at_once(
+    failure: FednetError, finished: Path, tmp_path: Path, checked: list[Path]
+) -> None:
+    with pytest.raises(type(failure)), report_at_end(finished, certs=tmp_path):
+        raise failure
+    text = (finished / "report.html").read_text()
+    assert checked == [] and "a run that stops waits for no check" in text
+
+
+def test_the_record_of_a_large_run_is_not_checked_at_its_end(
+    finished: Path, tmp_path: Path, checked: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "_MOST_CHECKED_BYTES", 2**10)
+    with report_at_end(finished, certs=tmp_path):
+        pass
+    text = (finished / "report.html").read_text()
+    assert checked == [] and "checks at most 1.0 KiB, this one has" in text
+
+
+def test_a_run_that_never_began_leaves_none(finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(BadInput), report_at_end(finished, certs=tmp_path):
         raise BadInput("--run-dir", found="another coordinator at work in it")
     assert not (finished / "report.html").exists()
+    with pytest.raises(StorageError), report_at_end(tmp_path / "none", certs=tmp_path):
+        raise StorageError("none: cannot be made")
+    assert caplog.records == [] and not (tmp_path / "none").exists()
+
+
+def test_a_run_that_another_coordinator_serves_is_left_alone(finished: Path, tmp_path: Path) -> None:
+    held = RunStore(finished)
+    try:
+        with pytest.raises(StorageError), report_at_end(finished, certs=tmp_path):
+            raise StorageError("certs: cannot be written")
+    finally:
+        held.close()
+    assert not (finished / "report.html").exists()
+
+
+def test_what_a_stopped_report_left_is_swept(finished: Path, tmp_path: Path) -> None:
+    (finished / ".report.html.0a1b2c3d.tmp").write_text("half a page")
+    with report_at_end(finished, certs=tmp_path):
+        pass
+    assert list(finished.glob(".*")) == []
 
 
 @pytest.mark.parametrize("failure", [DiskFull("no room left"), KeyError("weight"), MemoryError()])
@@ -43,7 +97,7 @@ def test_a_report_that_fails_is_a_line_in_the_log(
 
     monkeypatch.setattr(reporting, "write_report", fail)
     with caplog.at_level(logging.WARNING):
-        leave_report(finished, certs=finished)
+        leave_report(finished, certs=finished, is_finished=True)
     (line,) = caplog.records
     assert line.levelno == logging.WARNING
     assert type(failure).__name__ in line.getMessage() and "no report was written" in line.getMessage()
@@ -94,7 +148,19 @@ def test_a_report_is_asked_for_after_each_round(tmp_path: Path, monkeypatch: pyt
         reports.round_committed(round_document(number))
         wait_until(lambda: len(commands.calls()) == number)  # noqa: B023 - called before the loop goes on
     reports.close()
-    assert set(commands.calls()) == {f"runs report {tmp_path / 'run'} --certs {tmp_path / 'certs'}"}
+    asked = f"runs report {tmp_path / 'run'} --certs {tmp_path / 'certs'} --no-check --with-parent"
+    assert set(commands.calls()) == {asked}
+
+
+def test_ctrl_c_reaches_no_report_of_a_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = tmp_path / "session"
+    commands = Commands(tmp_path, f"import os\nopen({str(session)!r}, 'w').write(f'{{os.getsid(0)}}.')")
+    monkeypatch.setattr(reporting, "CLI", commands.cli)
+    reports = ReportEachRound(tmp_path / "run", certs=tmp_path)
+    reports.round_committed(round_document(1))
+    wait_until(lambda: session.exists() and session.read_text().endswith("."))
+    reports.close()
+    assert session.read_text() != f"{os.getsid(0)}."
 
 
 def test_rounds_faster_than_reports_share_one_and_closing_waits_for_none(

@@ -44,6 +44,15 @@ def test_a_record_that_does_not_hold_is_in_the_page_and_ends_with_code_1(
     assert "What the coordinator showed this hospital does not hold" in (finished.parent / "page.html").read_text()
 
 
+def test_a_page_that_has_the_pdfs_name_is_one_line(
+    finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fednet.reporting.printing.require_browser", lambda: "chromium")
+    ran = report(capsys, finished, "--out", finished.parent / "mail.pdf", "--pdf")
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1)
+    assert not (finished.parent / "mail.pdf").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "said"), [((), "neither --id nor --save"), (("--id", "7"), "client_7.audit.jsonl")]
 )

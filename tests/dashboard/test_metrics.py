@@ -1,4 +1,4 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ def run_of(rounds: int, *, standing: Standing = Standing.RUNNING, silent_s: int 
     history = RunHistory(
         folder=Path("runs/<script>"),
         run="run",
-        begun=NOW,
+        begun=NOW - timedelta(hours=1),
         software='fednet "1"\n',
         settings=settings(),
         standing=standing,

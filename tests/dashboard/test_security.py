@@ -100,7 +100,7 @@ async def test_another_cookie_opens_nothing(cookie: str) -> None:
 async def test_another_program_s_cookie_locks_nobody_out(other: str) -> None:
     browser = client(LOCKED, base_url="https://centre.example:8733")
     for line in (f"{other}; {COOKIE}={KEPT}", f"{COOKIE}={KEPT}; {other}"):
-        assert (await browser.get("/", headers={"cookie": line.encode()})).text == "the page"
+        assert (await browser.get("/", headers={b"cookie": line.encode()})).text == "the page"
 
 
 async def test_two_pages_of_one_host_do_not_log_each_other_out() -> None:

@@ -1,3 +1,4 @@
+import asyncio
 import socket
 import ssl
 import subprocess
@@ -5,9 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from fednet.commands.processes import CLI
-from fednet.dashboard.server import Place, address_in, bound, is_loopback
+from fednet.dashboard.app import dashboard_app
+from fednet.dashboard.connections import Connection
+from fednet.dashboard.feed import Feed
+from fednet.dashboard.security import Access
+from fednet.dashboard.server import Place, _serve, address_in, bound, is_loopback
 from fednet.errors import BadInput
 
 TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -70,6 +76,20 @@ def test_a_page_whose_parent_has_no_pipe_ends_and_makes_no_fuss(stdin: int | Non
         command = ["/bin/sh", "-c", 'exec "$@" <&-', "sh", *command]
     ran = subprocess.run(command, check=False, stdin=stdin, capture_output=True, text=True, timeout=60)
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+async def test_who_begins_no_handshake_is_hung_up_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(Connection, "asked_within_s", 0.3)
+    feed = Feed(tmp_path)
+    server = uvicorn.Server(uvicorn.Config(dashboard_app(feed, Access(hosts=[])), http="h11", lifespan="off"))
+    listening = bound(Place(host="127.0.0.1", port=0), option="--listen")
+    address = listening.getsockname()
+    serving = asyncio.create_task(_serve(server, feed, listening, tls=TLS, with_parent=False))
+    reader, writer = await asyncio.open_connection(*address)
+    assert await asyncio.wait_for(reader.read(1), 20) == b""
+    writer.close()
+    server.should_exit = True
+    await serving
 
 
 def test_elsewhere_only_what_the_certificate_is_for_and_the_token_is_in_the_address() -> None:

@@ -1,10 +1,12 @@
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from fednet.errors import BadInput
+from fednet.errors import BadInput, StorageError
+from fednet.reporting import printing
 from fednet.reporting.printing import BROWSERS, NotPrinted, print_pdf, require_browser
 
 
@@ -40,6 +42,27 @@ def test_a_browser_that_fails_is_a_line(
         print_pdf("page", tmp_path / "out.pdf")
     assert said in str(failed.value) and "\n" not in str(failed.value)
     assert not (tmp_path / "out.pdf").exists()
+
+
+def test_a_browser_that_takes_too_long_ends_with_all_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reading = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    put_browser(tmp_path, "chromium", f"sleep 60 > {tmp_path / 'pipe'} & sleep 60", monkeypatch)
+    monkeypatch.setattr(printing, "_WITHIN_S", 0.5)
+    with pytest.raises(NotPrinted, match=r"timed out after 0\.5 seconds"):
+        print_pdf("page", tmp_path / "out.pdf")
+    os.set_blocking(reading, True)
+    assert os.read(reading, 1) == b""  # once nobody holds the other end
+    os.close(reading)
+
+
+def test_no_room_for_temporary_files_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_browser(tmp_path, "chromium", "exit 0", monkeypatch)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nothing"))
+    with pytest.raises(StorageError, match="cannot be written"):
+        print_pdf("page", tmp_path / "out.pdf")
 
 
 def test_without_a_browser_it_is_said_which_would_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

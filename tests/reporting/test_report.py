@@ -74,8 +74,8 @@ def test_a_run_that_goes_on_and_one_that_hangs_are_told_apart() -> None:
     said: dict[str, Any] = {"updated": NOW.isoformat(), "phase": "collecting", "round": 2, "text": "", "workers": []}
     going = history(round_document(1), standing=Standing.RUNNING, settings=settings())
     assert "Running well, 1 of 5 rounds done." in Seen(report(going, live=said)).text
-    silent = said | {"updated": (NOW - timedelta(seconds=40)).isoformat()}
-    assert "No sign of life for 40 s, after 1 of 5 rounds" in Seen(report(going, live=silent)).text
+    later = Seen(report(going, live=said, made=NOW + timedelta(seconds=40)))
+    assert "No sign of life for 40 s, after 1 of 5 rounds" in later.text
 
 
 @pytest.mark.parametrize(
