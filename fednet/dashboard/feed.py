@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -136,8 +137,19 @@ def _readable(what: str) -> Iterator[None]:
 
 
 def encoded(document: Any) -> str:
-    """Return JSON on one line, in ASCII."""
-    return json.dumps(document, separators=(",", ":"), allow_nan=False)
+    """Return JSON on one line, in ASCII; a number that is none, of a model that has diverged, is null."""
+    try:
+        return json.dumps(document, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(document), separators=(",", ":"), allow_nan=False)
+
+
+def _finite(document: Any) -> Any:
+    if isinstance(document, dict):
+        return {name: _finite(each) for name, each in document.items()}
+    if isinstance(document, list | tuple):
+        return [_finite(each) for each in document]
+    return None if isinstance(document, float) and not math.isfinite(document) else document
 
 
 def _stamp(path: Path) -> Stamp:

@@ -81,7 +81,7 @@ def test_a_round_that_cannot_be_added_is_said_and_leaves_nothing_behind(tmp_path
     store.close()
 
 
-@pytest.mark.parametrize("document", ["no JSON", "[]", '{"round": 2, "test": {"loss": NaN}}', '{"updates": []}'])
+@pytest.mark.parametrize("document", ["no JSON", "[]", '{"updates": []}'])
 def test_a_round_that_no_coordinator_writes_is_said(tmp_path: Path, document: str) -> None:
     store = begun(tmp_path)
     commit(tmp_path, round_document(2))
@@ -90,6 +90,18 @@ def test_a_round_that_no_coordinator_writes_is_said(tmp_path: Path, document: st
     for ask in (feed.look, feed.verdicts, lambda: feed.round(2)):
         with pytest.raises(StorageError, match="not as a coordinator writes it"):
             ask()
+    store.close()
+
+
+def test_the_loss_of_a_model_that_has_diverged_is_none(tmp_path: Path) -> None:
+    store = begun(tmp_path)
+    commit(tmp_path, round_document(1))
+    test = round_document(2)["test"]
+    commit(tmp_path, round_document(2, test=test | {"loss": float("nan")}))
+    feed = Feed(tmp_path)
+    losses = seen(feed)["series"]["loss"]
+    assert losses[0] > 0 and losses[1] is None
+    assert json.loads(feed.round(2))["test"]["loss"] is None
     store.close()
 
 
