@@ -257,11 +257,11 @@ def start(
     if log_format != "json":
         earlier = rounds_after(folder, 0) if goes_on else ()
         console = RunConsole(quiet=quiet, to_stderr=as_json, rounds=rounds, earlier=earlier)
+    console = Aside(console)
     if tensorboard and is_first:
         console = Together(console, _event_files(folder, goes_on=goes_on))
     if report_each_round and is_first:
         console = Together(console, ReportEachRound(folder, certs=certs))
-    console = Aside(console)
     with contextlib.ExitStack() as stack:
         if is_first:
             stack.enter_context(report_at_end(folder, certs=certs))
