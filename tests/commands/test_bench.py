@@ -47,6 +47,7 @@ def test_training_is_measured_beside_a_bare_loop(
     assert document["gpu"] is None
 
 
+@pytest.mark.timeout(400)  # Opacus on one core
 def test_hospitals_of_a_bench_may_train_under_differential_privacy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

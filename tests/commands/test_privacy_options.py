@@ -100,6 +100,7 @@ def test_who_trains_without_it_after_all_is_warned(tmp_path: Path) -> None:
     assert "nothing bounds it" in said[0]
 
 
+@pytest.mark.timeout(400)  # Opacus on one core
 def test_train_local_keeps_a_ledger_beside_its_model_and_ends_with_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
