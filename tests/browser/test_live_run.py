@@ -32,7 +32,7 @@ def test_the_page_follows_a_run_and_shows_who_is_rejected_and_why(tmp_path: Path
     with contextlib.ExitStack() as stack:
         url, _ = stack.enter_context(served(run, "--wait"))
         coordinator = stack.enter_context(
-            running(tmp_path, "watched", *start, "--rounds", _ROUNDS, "--aggregator", "multikrum")
+            running(tmp_path, "watched", *start, "--rounds", _ROUNDS, "--local-epochs", 20, "--aggregator", "multikrum")
         )
         page = stack.enter_context(watched(browser))
         page.page.goto(url)

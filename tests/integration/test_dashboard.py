@@ -40,7 +40,7 @@ def is_gone(url: str) -> bool:
 def test_a_page_shows_the_run_as_it_goes_on_and_ends_with_it(tmp_path: Path) -> None:
     site, port = make_site(tmp_path), free_port()
     with contextlib.ExitStack() as stack:
-        command = start(site, port, "seen", "--rounds", 2, "--dashboard", "127.0.0.1:0")
+        command = start(site, port, "seen", "--rounds", 3, "--local-epochs", 50, "--dashboard", "127.0.0.1:0")
         coordinator = stack.enter_context(running(site, "coordinator", *command))
         url = page_of(site)
         stream = stack.enter_context(httpx.stream("GET", f"{url}events", timeout=WITHIN_S))
