@@ -18,6 +18,8 @@ RunId = NewType("RunId", str)
 
 DEFAULT_PORT = 7733
 DEFAULT_HOST = "127.0.0.1"
+DASHBOARD_PORT = 8733
+ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound by default
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import click
 
 from fednet.commands.processes import CLI
+from fednet.config import DASHBOARD_PORT, DEFAULT_HOST
 
-DASHBOARD = "127.0.0.1:8733"
+DASHBOARD = f"{DEFAULT_HOST}:{DASHBOARD_PORT}"
 TOKEN_FILE = "dashboard.token"  # noqa: S105 - in the run's folder
 _STOP_WITHIN_S = 5.0
 

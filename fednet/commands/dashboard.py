@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fednet.commands.beside import TOKEN_FILE
+from fednet.commands.beside import DASHBOARD, TOKEN_FILE
 from fednet.commands.options import certs_option, json_option
+from fednet.commands.parent import when_parent_ends
 from fednet.errors import BadInput
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command("dashboard")
 @click.option("--run-dir", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
-@click.option("--listen", default="127.0.0.1:8733", show_default=True, help="HOST:PORT of the page; port 0: any.")
+@click.option("--listen", default=DASHBOARD, show_default=True, help="HOST:PORT of the page; port 0: any.")
 @certs_option
 @click.option(
     "--token-file",
@@ -48,7 +49,7 @@ def command(
     where = f" (its token: {token_file})" if place.token is not None and token_file is not None else ""
     click.echo(json.dumps({"url": url, "token_file": str(token_file) if where else None}) if as_json else url + where)
     try:
-        serve(run_dir, place, listening, with_parent=with_parent)
+        serve(run_dir, place, listening, ends_with=when_parent_ends if with_parent else None)
     except KeyboardInterrupt:
         return
 

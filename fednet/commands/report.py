@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fednet.commands.options import certs_option, run_argument, run_folder
+from fednet.commands.parent import when_parent_ends
 from fednet.errors import BadInput, StorageError
 
 if TYPE_CHECKING:
@@ -35,18 +34,12 @@ def command(run: Path, out: Path | None, pdf: bool, certs: Path, no_check: bool,
     from fednet.reporting.printing import require_browser
 
     if with_parent:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        when_parent_ends(lambda: os._exit(1))  # no lock is held that Python's own end would wait for
     if pdf:
         require_browser()
     folder = run_folder(run)
     for path in write_report(folder, certs=certs, out=out, with_pdf=pdf, unchecked=NO_CHECK if no_check else ""):
         click.echo(f"{path}: {path.stat().st_size:,} bytes")
-
-
-def _end_with_parent() -> None:
-    while os.read(sys.stdin.fileno(), 2**10):  # no lock is held that Python's own end would wait for
-        pass
-    os._exit(1)
 
 
 def write_report(

@@ -17,7 +17,7 @@ from fednet.aggregation.private import require_no_buffers
 from fednet.aggregation.server_optimizer import FRESH, ServerState
 from fednet.aggregation.team import Team
 from fednet.commands import wiring
-from fednet.config import RESUMABLE, RunId, RunSettings
+from fednet.config import ALL_ADDRESSES, RESUMABLE, RunId, RunSettings
 from fednet.coordinator.aggregator import TrustIn, help_aggregate
 from fednet.coordinator.crew import dismiss, join_team
 from fednet.coordinator.gatekeeper import Gate, Gatekeeper, open_gate
@@ -49,8 +49,6 @@ from fednet.transport.capacity import allow_workers
 from fednet.transport.tcp import Listener
 from fednet.worker.device import device_from
 from fednet.worker.objective import require_trainable
-
-_ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound by default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,7 +299,7 @@ def _resume(
 
 
 def _certified_hosts(options: ServingOptions) -> list[str]:
-    own = [] if options.host in _ALL_ADDRESSES else [options.host]
+    own = [] if options.host in ALL_ADDRESSES else [options.host]
     return [*options.public_hosts, *own]
 
 

@@ -9,26 +9,26 @@ import os
 import secrets
 import socket
 import ssl
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 import uvicorn
 
+from fednet.config import ALL_ADDRESSES, DASHBOARD_PORT
 from fednet.dashboard.app import dashboard_app
 from fednet.dashboard.connections import Connection, LimitedListener
 from fednet.dashboard.feed import Feed
 from fednet.dashboard.security import Access
 from fednet.errors import BadInput, FednetError, StorageError
 
-DEFAULT_PORT = 8733
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
-_ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound by default
 _NICE = 5  # beside a coordinator the page waits for it
 _FAREWELL_S = 1  # a page that is watched never ends by itself
+
+EndsWith = Callable[[Callable[[], None]], None]
+"""Calls what it is given, in any thread, once the page's process is to end: that of a run beside it has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +46,14 @@ class Place:
         """Return who is let in."""
         if self.tls is None:
             return Access(hosts=[*_LOOPBACK_NAMES, in_url(self.host).lower()])
-        own = [] if self.host in _ALL_ADDRESSES else [self.host]
+        own = [] if self.host in ALL_ADDRESSES else [self.host]
         return Access(hosts=[in_url(each).lower() for each in (*self.certified, *own)], token=self.token)
 
     def url(self, port: int, *, with_token: bool = True) -> str:
         """Return the address to open in a browser; `port` is what it listens on."""
         if self.tls is None:
             return f"http://{in_url(self.host)}:{port}/"
-        known = sorted(self.certified, key=is_loopback) if self.host in _ALL_ADDRESSES else []
+        known = sorted(self.certified, key=is_loopback) if self.host in ALL_ADDRESSES else []
         host = next(iter(known), self.host)
         return f"https://{in_url(host)}:{port}/" + (f"?token={self.token}" if with_token else "")
 
@@ -80,9 +80,9 @@ def address_in(text: str, *, option: str) -> tuple[str, int]:
     """Return (host, port) of HOST:PORT, HOST or :PORT; raises `BadInput`."""
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]") or (":" in host and not host.startswith("[")):
-        host, port = text, str(DEFAULT_PORT)
+        host, port = text, str(DASHBOARD_PORT)
     if not (port.isascii() and port.isdecimal()) or int(port) > 65535:
-        raise BadInput(f"{option} {text}", expected=f"HOST:PORT, such as 127.0.0.1:{DEFAULT_PORT} or [::1]:0")
+        raise BadInput(f"{option} {text}", expected=f"HOST:PORT, such as 127.0.0.1:{DASHBOARD_PORT} or [::1]:0")
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
@@ -104,8 +104,8 @@ def bound(place: Place, *, option: str) -> LimitedListener:
         ) from exc
 
 
-def serve(folder: Path, place: Place, listening: LimitedListener, *, with_parent: bool) -> None:
-    """Show the run in `folder` until interrupted or, `with_parent`, until standard input is closed."""
+def serve(folder: Path, place: Place, listening: LimitedListener, *, ends_with: EndsWith | None) -> None:
+    """Show the run in `folder` until interrupted, or until whatever it `ends_with` does."""
     _require_page()
     feed = Feed(folder)
     config = uvicorn.Config(
@@ -121,18 +121,23 @@ def serve(folder: Path, place: Place, listening: LimitedListener, *, with_parent
         server_header=False,
         timeout_graceful_shutdown=_FAREWELL_S,
     )
-    asyncio.run(_serve(uvicorn.Server(config), feed, listening, tls=place.tls, with_parent=with_parent))
+    asyncio.run(_serve(uvicorn.Server(config), feed, listening, tls=place.tls, ends_with=ends_with))
 
 
 async def _serve(
-    server: uvicorn.Server, feed: Feed, listening: LimitedListener, *, tls: ssl.SSLContext | None, with_parent: bool
+    server: uvicorn.Server,
+    feed: Feed,
+    listening: LimitedListener,
+    *,
+    tls: ssl.SSLContext | None,
+    ends_with: EndsWith | None,
 ) -> None:
     def leave() -> None:
         server.should_exit = True
 
-    if with_parent:
+    if ends_with is not None:
         os.nice(_NICE)
-        threading.Thread(target=_when_closed, args=(sys.stdin, leave), daemon=True).start()
+        ends_with(leave)
     else:  # a long run takes a second or two to add up: somebody is about to look
         threading.Thread(target=_read_ahead, args=(feed,), daemon=True).start()
     accepting = await asyncio.get_running_loop().create_server(  # uvicorn's own would wait a minute for a handshake
@@ -150,14 +155,6 @@ async def _serve(
 def _read_ahead(feed: Feed) -> None:
     with contextlib.suppress(FednetError):  # whoever looks is told
         feed.look()
-
-
-def _when_closed(stdin: TextIO | None, leave: Callable[[], None]) -> None:
-    """Call `leave` once the other end of this pipe is gone: its process has ended, however it did."""
-    with contextlib.suppress(OSError):
-        while stdin is not None and os.read(stdin.fileno(), 1024):
-            pass
-    leave()
 
 
 def _require_page() -> None:

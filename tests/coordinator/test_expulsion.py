@@ -200,11 +200,9 @@ async def test_an_update_whose_certificate_is_revoked_while_it_is_written_does_n
     ]
 
 
-async def test_an_update_that_a_coordinator_takes_over_and_that_is_revoked_before_its_round_begins_does_not_count(
-    tmp_path: Path,
-) -> None:
-    federation = Federation(tmp_path, run_settings=settings(rounds=1))
-    kept, waits = another_certificate(federation), asyncio.Event()
+async def stopped_in_the_middle(federation: Federation) -> None:
+    """Run until the update that is to be revoked has been delivered, and no other one has."""
+    waits = asyncio.Event()
 
     async def stop_in_the_middle() -> None:
         await until(lambda: BAD in federation.coordinator._rounds.delivered)
@@ -216,6 +214,14 @@ async def test_an_update_that_a_coordinator_takes_over_and_that_is_revoked_befor
         held = [federation.worker(number, workshop=waiting_for(waits)) for number in (1, 2)]
         await federation.run(*held, federation.worker(3))
     await stopping
+
+
+async def test_an_update_that_a_coordinator_takes_over_and_that_is_revoked_before_its_round_begins_does_not_count(
+    tmp_path: Path,
+) -> None:
+    federation = Federation(tmp_path, run_settings=settings(rounds=1))
+    kept = another_certificate(federation)
+    await stopped_in_the_middle(federation)
     again = Federation(tmp_path, run_settings=settings(rounds=1))
     coordinator, start = again.coordinator, again.coordinator._start_round
 
@@ -252,18 +258,7 @@ async def test_below_quorum_without_the_revoked_update_the_run_parks(tmp_path: P
 
 async def test_a_coordinator_that_takes_over_does_not_count_a_revoked_update(tmp_path: Path) -> None:
     federation = Federation(tmp_path, run_settings=settings(rounds=1))
-    waits = asyncio.Event()
-
-    async def stop_in_the_middle() -> None:
-        await until(lambda: BAD in federation.coordinator._rounds.delivered)
-        federation.coordinator.stop("a test")
-        waits.set()
-
-    stopping = asyncio.create_task(stop_in_the_middle())
-    with pytest.raises(RunParked):
-        held = [federation.worker(number, workshop=waiting_for(waits)) for number in (1, 2)]
-        await federation.run(*held, federation.worker(3))
-    await stopping
+    await stopped_in_the_middle(federation)
     revoke(federation)
     again = Federation(tmp_path, run_settings=settings(rounds=1))
     under_way = again.store.round_under_way()

@@ -84,7 +84,7 @@ async def test_who_begins_no_handshake_is_hung_up_on(monkeypatch: pytest.MonkeyP
     server = uvicorn.Server(uvicorn.Config(dashboard_app(feed, Access(hosts=[])), http="h11", lifespan="off"))
     listening = bound(Place(host="127.0.0.1", port=0), option="--listen")
     address = listening.getsockname()
-    serving = asyncio.create_task(_serve(server, feed, listening, tls=TLS, with_parent=False))
+    serving = asyncio.create_task(_serve(server, feed, listening, tls=TLS, ends_with=None))
     reader, writer = await asyncio.open_connection(*address)
     assert await asyncio.wait_for(reader.read(1), 20) == b""
     writer.close()
