@@ -29,7 +29,7 @@ from fednet.storage.history import Standing, read_history
 from fednet.storage.store import RunStore
 from fednet.tensors import views
 from tests.federation import CLASSES, Federation, load_flat, manifest, settings
-from tests.worker.fakes import TinyData, TinyNet
+from tests.worker.fakes import TinyData, TinyNet, seeded
 
 
 class PlainNet(TinyNet):
@@ -41,8 +41,7 @@ class PlainNet(TinyNet):
 
 
 def plain_net() -> PlainNet:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         return PlainNet()
 
 

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Iterator
 
 import torch
 from torch import nn
 
 from fednet.worker.workshop import Rounded, SavedTraining
+
+
+_seeding = threading.Lock()
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's own generator for as long as the block lasts, in one thread at a time.
+
+    Workers of one process make their networks in threads. Torch locks its generator with the GIL held and may wait for
+    the GIL with the generator locked: two threads at once can wait for each other for ever.
+    """
+    with _seeding, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 class TinyNet(nn.Module):
@@ -25,8 +42,7 @@ class TinyNet(nn.Module):
 
 def tiny_net(seed: int = 0) -> TinyNet:
     """Return a network whose weights depend on `seed` alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return TinyNet()
 
 

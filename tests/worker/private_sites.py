@@ -16,7 +16,7 @@ from fednet.storage.journal import Journal
 from fednet.worker.privacy import SitePrivacy
 from fednet.worker.privacy_ledger import InMemory, SiteLedger
 from fednet.worker.training import PickedData
-from tests.worker.fakes import TinyData, TinyNet
+from tests.worker.fakes import TinyData, TinyNet, seeded
 
 CPU = torch.device("cpu")
 TRAINING = TrainingSettings(local_epochs=1, batch_size=8, learning_rate=0.05)
@@ -33,8 +33,7 @@ class GroupNet(TinyNet):
 
 def group_net(seed: int = 0) -> GroupNet:
     """Return a network whose weights depend on `seed` alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return GroupNet()
 
 
