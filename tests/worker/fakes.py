@@ -11,7 +11,6 @@ from torch import nn
 
 from fednet.worker.workshop import Rounded, SavedTraining
 
-
 _seeding = threading.Lock()
 
 
