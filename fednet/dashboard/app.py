@@ -35,7 +35,10 @@ def dashboard_app(feed: Feed, access: Access, *, watch: Watch | None = None) -> 
         return _json(await run_in_threadpool(feed.look))
 
     async def verdicts(request: Request) -> Response:
-        return _json(encoded(await run_in_threadpool(feed.verdicts)))
+        after = request.query_params.get("after", "0")
+        if not _NUMBER.fullmatch(after):
+            return _error(400, f"after={after[:20]!r} is no number of rounds")
+        return _json(encoded(await run_in_threadpool(lambda: feed.verdicts(after=int(after)))))
 
     async def one_round(request: Request) -> Response:
         asked: str = request.path_params["number"]

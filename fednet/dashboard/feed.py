@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from fednet.errors import BadInput, StorageError
 from fednet.reporting.run_view import MOST_EVENTS, STALLED_AFTER_S, heard_of, overview, view_of
 from fednet.reporting.status import STATUS_NAME, live_status
-from fednet.reporting.tally import Tally
+from fednet.reporting.tally import Document, Tally
 from fednet.storage.history import (
     RunHistory,
     Standing,
@@ -50,6 +50,7 @@ class Feed:
         self._heard: datetime | None = None
         self._shown: dict[str, Any] = {}
         self._text = ""
+        self._latest: tuple[int, str] | None = None  # the round that every page asks for next, and what it is answered
 
     def look(self) -> str:
         """Return the run's overview as JSON on one line, the same object where nothing has changed.
@@ -66,14 +67,17 @@ class Feed:
             self._look()
             return self._shown
 
-    def verdicts(self) -> dict[str, Any]:
-        """Return who was selected or rejected in each round, as `look`."""
+    def verdicts(self, *, after: int = 0) -> dict[str, Any]:
+        """Return who was selected or rejected in each round but the first `after`, as `look`."""
         with self._looking:
             self._look()
-            return self._tally.verdicts()
+            return self._tally.verdicts(after=after)
 
     def round(self, number: int) -> str:
         """Return one round with all that is drawn of it, as JSON; raises as `look`, `BadInput` for an unknown one."""
+        latest = self._latest
+        if latest is not None and latest[0] == number:
+            return latest[1]
         with _readable(f"round {number} of {self._folder}"):
             return encoded(view_of(read_round(self._folder, number)))
 
@@ -108,16 +112,21 @@ class Feed:
             settings = settings_in(self._folder)
             if settings is None:
                 raise BadInput(f"run {self._folder}", found="a run that has not begun", todo="wait for it")
-            self._tally = Tally(settings.classes)
-            for document in rounds_after(self._folder, 0):  # of a long run only one at a time is in memory
-                self._tally.add(document)
+            self._tally, self._latest = Tally(settings.classes), None
+            self._add(rounds_after(self._folder, 0))  # of a long run only one at a time is in memory
         news = read_news(self._folder, known=self._tally.ranked, most_events=MOST_EVENTS)
         if before is not None and before.run != news.history.run:
             return self._read()  # another run in its place
-        for document in news.history.rounds:
-            self._tally.add(document)
+        self._add(news.history.rounds)
         self._history, self._events, self._audit = news.history, news.events, news.audit
         return None
+
+    def _add(self, documents: Iterable[Document]) -> None:
+        last = None
+        for last in documents:
+            self._tally.add(last)
+        if last is not None:
+            self._latest = last["round"], encoded(view_of(last))
 
     def _silence(self) -> int:
         """Return how often it is time to say that the coordinator is silent."""

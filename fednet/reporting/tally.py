@@ -66,14 +66,15 @@ class Tally:
         for worker, told in document.get("site_evaluation", {}).items():
             self.class_mix[worker] = [sum(row) for row in told["confusion"]]
 
-    def verdicts(self) -> dict[str, Any]:
+    def verdicts(self, *, after: int = 0) -> dict[str, Any]:
         """Return workers by rounds: `rounds`, `workers`, and in `grid` a string for each worker, a letter a round.
 
-        s selected, r rejected, q quarantined, a absent, d declined, x revoked, - not asked.
+        s selected, r rejected, q quarantined, a absent, d declined, x revoked, - not asked. The first `after` rounds
+        are left out.
         """
         names = sorted(self.workers)
-        grid = ["".join(self.workers[name].letters) for name in names]
-        return {"rounds": list(self.rounds), "workers": names, "grid": grid}
+        grid = ["".join(self.workers[name].letters[after:]) for name in names]
+        return {"rounds": self.rounds[after:], "workers": names, "grid": grid}
 
     def round_s(self) -> float | None:
         """Return how long a round took of late, the median; None before the first."""

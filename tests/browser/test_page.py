@@ -121,7 +121,7 @@ def test_nothing_is_asked_of_another_host(tmp_path: Path, browser: Browser) -> N
         page.open(url)
         asked = {each.removeprefix(url) for each in page.asked}
         assert not [each for each in page.asked if not each.startswith(url)]
-        assert {"", "static/dashboard.js", "api/run", "api/verdicts", "api/rounds/2", "events"} <= asked
+        assert {"", "static/dashboard.js", "api/run", "api/verdicts?after=0", "api/rounds/2", "events"} <= asked
 
 
 @pytest.mark.parametrize("size", [(1280, 900), PHONE])
@@ -202,6 +202,19 @@ def test_a_worker_s_name_is_no_property_of_every_object(tmp_path: Path, browser:
             }"""
         )
         assert found == ["-", "Not asked: it was not part of this round."]
+
+
+def test_verdicts_that_come_later_are_put_behind_those_that_are_known(tmp_path: Path, browser: Browser) -> None:
+    with pretended(tmp_path, rounds=1) as run, served(run.folder) as (url, _), watched(browser) as page:
+        page.open(url)
+        found = page.page.evaluate(
+            """async () => {
+                const { longer } = await import("/static/verdicts.js");
+                const known = { rounds: [1, 2], workers: ["a", "c"], grid: ["sr", "ss"] };
+                return longer(known, { rounds: [3], workers: ["a", "b", "c"], grid: ["r", "s", "a"] });
+            }"""
+        )
+        assert found == {"rounds": [1, 2, 3], "workers": ["a", "b", "c"], "grid": ["srr", "--s", "ssa"]}
 
 
 def test_a_coordinator_that_shows_no_sign_of_life_is_said_to_stall(tmp_path: Path, browser: Browser) -> None:

@@ -32,6 +32,8 @@ async def test_the_run_is_served_as_json(page: AsyncClient) -> None:
 async def test_verdicts_and_a_round_name_the_attacker(page: AsyncClient) -> None:
     found = (await page.get("/api/verdicts")).json()
     assert dict(zip(found["workers"], found["grid"], strict=True))["client5"] == "rrr"
+    newer = (await page.get("/api/verdicts?after=2")).json()
+    assert newer == {"rounds": [3], "workers": found["workers"], "grid": [letters[2:] for letters in found["grid"]]}
     updates = {each["worker"]: each for each in (await page.get("/api/rounds/2")).json()["updates"]}
     assert updates["client5"]["reason"] == ATTACKER_REASON
 
@@ -52,6 +54,12 @@ async def test_only_the_page_s_own_files_are_served(page: AsyncClient, path: str
 async def test_a_round_number_of_any_form_is_answered(page: AsyncClient, number: str) -> None:
     answer = await page.get(f"/api/rounds/{number}")
     assert answer.status_code == 404 and "is no number of a round" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("after", ["", "-1", "x", "9" * 5000])
+async def test_verdicts_after_no_number_of_rounds_are_refused(page: AsyncClient, after: str) -> None:
+    answer = await page.get(f"/api/verdicts?after={after}")
+    assert answer.status_code == 400 and "is no number of rounds" in answer.json()["error"]
 
 
 async def test_a_folder_without_a_run_says_so(tmp_path: Path) -> None:

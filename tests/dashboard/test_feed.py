@@ -65,6 +65,20 @@ def test_a_committed_round_is_read_once(tmp_path: Path) -> None:
     store.close()
 
 
+def test_the_newest_round_is_answered_with_what_was_read_already(tmp_path: Path) -> None:
+    store = begun(tmp_path)
+    commit(tmp_path, round_document(1))
+    feed = Feed(tmp_path)
+    feed.look()
+    afresh = Feed(tmp_path).round(1)
+    change(tmp_path, "UPDATE rounds SET document = 'no JSON' WHERE round = 1")
+    assert feed.round(1) == afresh
+    commit(tmp_path, round_document(2))
+    feed.look()
+    assert feed.round(2) == Feed(tmp_path).round(2)
+    store.close()
+
+
 def test_a_round_that_cannot_be_added_is_said_and_leaves_nothing_behind(tmp_path: Path) -> None:
     store = begun(tmp_path)
     commit(tmp_path, round_document(1))

@@ -10,7 +10,7 @@ import { headline, lastKnown, rejectedLately, rejectedSentence, tolerance } from
 import { Scores, UpdateMap } from "./krum.js";
 import { DistanceMap, showConfusion } from "./matrix.js";
 import { showAudit, showClassMix, showEvents, showPrivacy, showSettings } from "./panels.js";
-import { VERDICTS, letterOf } from "./verdicts.js";
+import { VERDICTS, letterOf, longer } from "./verdicts.js";
 import { WorkerTable } from "./workers.js";
 
 const MANY = 30; // workers; of more, those that are rejected most come first
@@ -29,10 +29,11 @@ const PHASES = [
 ];
 
 let run = null; // the last overview
-let verdicts = null; // the last answer of /api/verdicts
+let drawn = null; // how many rounds what is drawn of them shows
+let verdicts = null; // of all rounds, put together from answers of /api/verdicts
 let shown = null; // the round that is shown, an answer of /api/rounds/N
 let follows = true; // whether a new round is shown at once
-let recorded = ""; // what showRecord has shown
+const recorded = new Map(); // what showRecord has shown, by the element that shows it
 let heard = Date.now(); // when the server last said something
 let lost = null; // why what is shown may be old: the connection is lost, or the run is gone
 let failure = { why: "", until: 0 }; // of the reader's last question that was not answered
@@ -111,12 +112,15 @@ async function update(next) {
   }
   run = next;
   charts ??= chartsOf(run.classes);
-  if (verdicts === null || verdicts.rounds.length !== run.rounds_done) {
+  if (drawn !== run.rounds_done) {
     const last = run.series.round.at(-1);
     const round = follows && last !== undefined ? roundOf(last) : null; // asked for at the same time
-    [verdicts] = await Promise.all([ask("/api/verdicts"), round]);
+    const known = verdicts !== null && verdicts.rounds.length <= run.rounds_done ? verdicts.rounds.length : 0;
+    const [more] = await Promise.all([ask(`/api/verdicts?after=${known}`), round]);
+    verdicts = known > 0 ? longer(verdicts, more) : more;
     showSeries();
     await follow();
+    drawn = run.rounds_done;
   }
   showHeadline();
   showLists();
@@ -218,21 +222,19 @@ function showLists() {
 
 /** Show what seldom changes, where it has changed. */
 function showRecord() {
-  const told = JSON.stringify([
-    run.class_mix,
-    run.settings,
-    run.audit,
-    run.privacy,
-    run.events,
-    run.workers.map((each) => each.epsilon),
-  ]);
-  if (told === recorded) return;
-  recorded = told;
-  showClassMix(byId("class-mix"), run.class_mix, run.classes);
-  showSettings(byId("settings"), run);
-  showPrivacy(byId("privacy"), run);
-  showAudit(byId("audit"), run);
-  showEvents(byId("events"), run.events);
+  const spent = run.workers.map((each) => each.epsilon);
+  renew("class-mix", run.class_mix, (holder) => showClassMix(holder, run.class_mix, run.classes));
+  renew("settings", [run.settings, run.software], (holder) => showSettings(holder, run));
+  renew("privacy", [run.privacy, spent], (holder) => showPrivacy(holder, run));
+  renew("audit", run.audit, (holder) => showAudit(holder, run));
+  renew("events", run.events, (holder) => showEvents(holder, run.events));
+}
+
+function renew(id, told, draw) {
+  const text = JSON.stringify(told);
+  if (text === recorded.get(id)) return;
+  recorded.set(id, text);
+  draw(byId(id));
 }
 
 function showGrid() {
@@ -240,7 +242,8 @@ function showGrid() {
   const order = verdicts.workers
     .map((_, index) => index)
     .filter((index) => verdicts.workers[index].toLowerCase().includes(wanted));
-  const rejected = verdicts.grid.map((letters) => letters.replaceAll(/[^rq]/g, "").length);
+  const counts = new Map(run.workers.map((each) => [each.name, each.rejected]));
+  const rejected = verdicts.workers.map((name) => counts.get(name) ?? 0);
   const isMany =
     byId("order").value === "rejected" || (byId("order").value === "auto" && verdicts.workers.length > MANY);
   order.sort(

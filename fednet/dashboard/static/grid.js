@@ -51,8 +51,12 @@ export class VerdictGrid {
     this.body.style.width = width;
     this.body.style.height = `${CELL * workers.length}px`;
     if (sawLast && isLonger) {
-      this.box.scrollLeft = CELL * rounds.length;
-      this.view.left = this.box.scrollLeft;
+      this.view.left = Math.max(0, NAME + CELL * rounds.length - this.view.width);
+      requestAnimationFrame(() => { // once everything is in place: to scroll lays the whole page out
+        this.box.scrollLeft = this.view.left;
+        this.view.left = this.box.scrollLeft; // as far as it goes
+        this.draw();
+      });
     }
     this.drawn = "";
     this.draw();

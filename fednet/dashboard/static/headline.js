@@ -79,13 +79,12 @@ const bestRound = (run) =>
 /** Return who was rejected in the last round, those rejected most often first: [{name, text}]. */
 export function rejectedLately(run, verdicts) {
   if (!verdicts || verdicts.rounds.length === 0) return [];
-  const position = verdicts.rounds.length - 1;
+  const counts = new Map(run.workers.map((each) => [each.name, each]));
   const found = [];
   verdicts.workers.forEach((name, index) => {
-    const letters = verdicts.grid[index];
-    if (!"rq".includes(letters[position])) return;
-    const times = [...letters].filter((letter) => "rq".includes(letter)).length;
-    const sent = [...letters].filter((letter) => "srq".includes(letter)).length;
+    if (!"rq".includes(verdicts.grid[index].at(-1))) return;
+    const { selected, rejected: times } = counts.get(name) ?? { selected: 0, rejected: 1 }; // news of a moment later
+    const sent = selected + times;
     found.push({
       name,
       times,

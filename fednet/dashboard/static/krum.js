@@ -146,13 +146,14 @@ export class Scores extends UpdatePicture {
     this.nearestAt = (event, box) => (event.clientX - box.left - left) / step - 0.5;
     this.ring = svg("path", { class: "rule" });
     this.ringed = (index) => `M${this.at(index)},${top}V${bottom}`;
-    const bars = Object.keys(SHAPES).map((kind) => {
-      const parts = this.updates.map((update, index) => {
-        if (kindOf(update) !== kind) return "";
-        return `M${(left + step * index).toFixed(1)},${bottom}V${y.at(update.score).toFixed(1)}h${wide}V${bottom}Z`;
-      });
-      return svg("g", { class: `v-${kind}` }, svg("path", { class: "bar", d: parts.join("") }));
+    const parts = Object.fromEntries(Object.keys(SHAPES).map((kind) => [kind, ""]));
+    this.updates.forEach((update, index) => {
+      const [from, to] = [(left + step * index).toFixed(1), y.at(update.score).toFixed(1)];
+      parts[kindOf(update)] += `M${from},${bottom}V${to}h${wide}V${bottom}Z`;
     });
+    const bars = Object.entries(parts).map(([kind, d]) =>
+      svg("g", { class: `v-${kind}` }, svg("path", { class: "bar", d })),
+    );
     const ticks = y.ticks.map((value) =>
       svg("text", { class: "tick", x: left - 6, y: y.at(value) + 4, "text-anchor": "end" }, figure(value)),
     );

@@ -10,6 +10,17 @@ export const VERDICTS = {
   "-": { sign: "", word: "not asked", kind: "none" },
 };
 
+/** Return the verdicts of all rounds: those that were known, and those that came after them. */
+export function longer(known, more) {
+  const letters = new Map(known.workers.map((name, index) => [name, known.grid[index]]));
+  const unknown = "-".repeat(known.rounds.length);
+  return {
+    rounds: [...known.rounds, ...more.rounds],
+    workers: more.workers,
+    grid: more.workers.map((name, index) => (letters.get(name) ?? unknown) + more.grid[index]),
+  };
+}
+
 /** Return the letter of one worker in a round's view. */
 export function letterIn(round, worker) {
   const update = round.updates.find((each) => each.worker === worker);
