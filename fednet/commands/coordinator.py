@@ -284,8 +284,10 @@ def start(
 def status(run_dir: Path, as_json: bool) -> None:
     """Say how a run stands; exit code 0 while it is served or has finished, 1 where somebody must look."""
     from fednet.reporting.status import standing_of
+    from fednet.storage.history import readable
 
-    found = standing_of(run_dir, now=datetime.now(UTC))
+    with readable(f"run {run_dir}"):
+        found = standing_of(run_dir, now=datetime.now(UTC))
     click.echo(json.dumps(found.document) if as_json else found.text)
     if not found.is_healthy:
         raise click.exceptions.Exit(1)

@@ -52,11 +52,14 @@ def write_report(
     from fednet.reporting.printing import pdf_beside, print_pdf
     from fednet.reporting.report import Checked, run_report
     from fednet.storage.atomic import write_text
+    from fednet.storage.history import readable
 
     page = out or folder / REPORT
     files = [page, pdf_beside(page)] if with_pdf else [page]
     found = _found(folder, Checked(why_not=unchecked) if unchecked else _checked(folder, certs))
-    write_text(page, run_report(found))
+    with readable(f"run {folder}"):
+        text = run_report(found)
+    write_text(page, text)
     if with_pdf:
         print_pdf(run_report(found, is_open=True), files[1])
     return files

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from fednet.storage.history import (
     Standing,
     read_news,
     read_round,
+    readable,
     rounds_after,
 )
 from fednet.storage.store import is_held, settings_in
@@ -78,11 +78,11 @@ class Feed:
         latest = self._latest
         if latest is not None and latest[0] == number:
             return latest[1]
-        with _readable(f"round {number} of {self._folder}"):
+        with readable(f"round {number} of {self._folder}"):
             return encoded(view_of(read_round(self._folder, number)))
 
     def _look(self) -> None:
-        with _readable(f"run {self._folder}"):
+        with readable(f"run {self._folder}"):
             self._renew()
 
     def _renew(self) -> None:
@@ -134,15 +134,6 @@ class Feed:
             return 0
         silent_s = (self._clock() - self._heard).total_seconds()
         return int(silent_s // _SILENCE_TOLD_EVERY_S) if silent_s > STALLED_AFTER_S else 0
-
-
-@contextlib.contextmanager
-def _readable(what: str) -> Iterator[None]:
-    """Say of `what` that a coordinator has not written it so; raises `StorageError`."""
-    try:
-        yield
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise StorageError(f"{what}: not as a coordinator writes it ({type(exc).__name__}: {exc})") from exc
 
 
 def encoded(document: Any) -> str:

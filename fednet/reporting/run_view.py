@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from fednet.ranking import best_of
+from fednet.reporting.health import takes_few
 from fednet.reporting.tally import Document, Tally, WorkerTally, rounded, tally_of
 from fednet.storage.history import RunHistory, Standing
 
@@ -57,6 +58,7 @@ def overview(
         "best_round": best_of(tally.ranked) if tally.ranked else None,
         "series": tally.series,
         "rejections": dict(tally.rejections),
+        "takes_few": takes_few(_contributions(tally), recipe=settings.recipe_name),
         "live": None if live is None else _live(live, workers=settings.workers),
         "workers": _workers(tally, live, declined=history.declined),
         "class_mix": tally.class_mix,
@@ -119,6 +121,10 @@ def _map_of(squared: Sequence[Sequence[float]]) -> list[list[float]]:
     from fednet.reporting.scaling import classical_scaling  # numpy: a page that nobody looks at does not load it
 
     return classical_scaling(squared)
+
+
+def _contributions(tally: Tally) -> list[dict[str, int]]:
+    return [{"updates": each.selected + each.rejected, "counted": each.selected} for each in tally.workers.values()]
 
 
 def _left_s(tally: Tally, live: Live | None, *, rounds: int) -> float | None:

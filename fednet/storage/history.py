@@ -79,6 +79,15 @@ def read_news(folder: Path, *, known: Sequence[Document], most_events: int) -> N
         )
 
 
+@contextlib.contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Say of `what` that a coordinator has not written it so; raises `StorageError`."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise StorageError(f"{what}: not as a coordinator writes it ({type(exc).__name__}: {exc})") from exc
+
+
 def _history(database: sqlite3.Connection, folder: Path, known: Sequence[Document]) -> RunHistory:
     begun = database.execute("SELECT id, created_s, settings, software FROM run").fetchone()
     if begun is None:

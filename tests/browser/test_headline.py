@@ -40,6 +40,25 @@ def said(page: Watched, changes: dict[str, Any]) -> dict[str, str]:
     return found
 
 
+def test_a_rule_that_takes_few_makes_nobody_a_culprit(page: Watched) -> None:
+    found = page.page.evaluate(
+        """async () => {
+            const { rejectedSentence } = await import("/static/headline.js");
+            const run = await (await fetch("/api/run")).json();
+            const left = [{ name: "client1" }, { name: "client5" }];
+            const krum = { ...run, recipe: "krum", takes_few: true };
+            const said = [[run, left], [krum, left], [krum, []]].map((each) => rejectedSentence(...each));
+            return [run.takes_few, ...said];
+        }"""
+    )
+    assert found == [
+        False,
+        "Rejected in the last round: client1, client5.",
+        "krum counts few updates a round: the 2 it left out may be honest.",
+        "Nobody was rejected in the last round.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "tone", "title"),
     [

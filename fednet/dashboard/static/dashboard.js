@@ -157,7 +157,7 @@ function showHeadline() {
   const done = byId("done");
   done.max = run.rounds_total;
   done.value = run.rounds_done;
-  byId("culprits").replaceChildren(...found.slice(0, 4).map(culprit));
+  byId("culprits").replaceChildren(...(run.takes_few ? [] : found.slice(0, 4).map(culprit)));
   say(byId("tolerance"), tolerance(run));
   byId("tiles").replaceChildren(...tiles(found));
 }

@@ -98,8 +98,10 @@ export function rejectedLately(run, verdicts) {
   );
 }
 
-/** Return a sentence about them. */
+/** Return a sentence about them; a rule that takes few leaves out honest ones too, and so nobody is named. */
 export function rejectedSentence(run, found) {
+  if (run.takes_few && found.length > 0)
+    return `${run.recipe} counts few updates a round: the ${count(found.length)} it left out may be honest.`;
   if (found.length === 0) return run.rounds_done ? "Nobody was rejected in the last round." : "";
   return `Rejected in the last round: ${listed(found.map((each) => each.name))}.`;
 }
