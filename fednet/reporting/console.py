@@ -21,6 +21,7 @@ from fednet.reporting.round_text import COLUMNS, declines, privacy_line, rejecti
 from fednet.reporting.terminal import can_redraw, duration, live_view, sparkline
 
 _PLAIN_STATUS_EVERY_S = 15.0
+_PLAIN_CHANGE_S = 0.05  # for each worker: of a thousand something changes all the time
 _WIDE = 110  # columns of a terminal from which everything is shown
 _LAST_ROUNDS = 5  # in the live view
 _MOST_WORKERS, _FEWEST_WORKERS = 20, 3  # in the live view, by the height of the terminal
@@ -70,7 +71,7 @@ class RunConsole:
             self._take(document)
         self._new_rounds = 0
         self._header_shown = False
-        self._last_text, self._last_plain_s = "", 0.0
+        self._last_text, self._last_plain_s = "", float("-inf")
 
     def notice(self, text: str) -> None:
         """Print one line that stays."""
@@ -79,13 +80,14 @@ class RunConsole:
             self._console.print(Text(text, style="yellow" if is_warning else ""), soft_wrap=True)
 
     def status(self, text: str, views: list[WorkerView]) -> None:
-        """Redraw the live view, or print a plain line where something changed or 15 s have passed."""
+        """Redraw the live view, or print a plain line where something changed (of many not each time) or after 15 s."""
         kind = text.split(":")[0].removesuffix("; here")  # who is awaited, or here, stands in the live table
         if self._is_live:
             self._live.start()  # not before: until there is something to show, the terminal is others' (reading.py)
             self._live.update(Group(*self._view(kind if views else text, views)))
             return
-        if kind != self._last_text or time.monotonic() - self._last_plain_s > _PLAIN_STATUS_EVERY_S:
+        pause_s = _PLAIN_CHANGE_S * len(views) if kind != self._last_text else _PLAIN_STATUS_EVERY_S
+        if time.monotonic() - self._last_plain_s > min(pause_s, _PLAIN_STATUS_EVERY_S):
             self._last_text, self._last_plain_s = kind, time.monotonic()
             self.notice(text)
 

@@ -39,6 +39,18 @@ def test_without_a_terminal_lines_are_plain_and_whole(capsys: pytest.CaptureFixt
     assert "\x1b" not in "".join(lines)
 
 
+@pytest.mark.parametrize(("workers", "lines"), [(4, 10), (1000, 1)])
+def test_of_many_workers_not_each_change_is_a_plain_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, workers: int, lines: int
+) -> None:
+    console = RunConsole()
+    views = [WorkerView(name=WorkerName(f"client{number}")) for number in range(workers)]
+    for second in range(10):
+        monkeypatch.setattr("time.monotonic", lambda second=second: 1000.0 + second)
+        console.status(f"round 1, waiting for {workers - second} of {workers}", views)
+    assert len(capsys.readouterr().out.splitlines()) == lines
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_terminal_shows_the_curve_the_last_rounds_and_every_worker(width: int) -> None:
     screen = terminal(width=width)
