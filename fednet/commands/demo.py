@@ -96,6 +96,7 @@ def command(
         page: subprocess.Popen[str] | None = None
         if dashboard is not None:
             tell = functools.partial(click.echo, err=as_json)
+            _make_certificate(folder / "certs")
             beside = dashboard_beside(folder / aggregator, dashboard, certs=folder / "certs", notice=tell)
             page = stack.enter_context(beside)
         data = folder / "data"
@@ -127,6 +128,14 @@ def command(
             _print(summary, malicious=f"client{workers}" if malicious else None)
         if page is not None and sys.stdout.isatty():
             _keep_open(page)
+
+
+def _make_certificate(certs: Path) -> None:
+    """Make the coordinator's, which it would make itself: a page that others reach shows it before."""
+    from fednet.security.authority import open_or_create_authority
+
+    now = datetime.now(UTC)
+    open_or_create_authority(certs, now=now).ensure_coordinator([], now=now)
 
 
 def _keep_open(page: subprocess.Popen[str]) -> None:
