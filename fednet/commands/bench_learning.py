@@ -207,7 +207,7 @@ class _Bench:
         federation = VirtualFederation(world, settings, recipe, attack, spool=self._folder / "spool")
         found = federation.run(
             on_round=lambda done, accuracy: on_stderr(
-                f"{setting.name}, seed {number}: round {done} of {settings.rounds}, accuracy {accuracy:.3f}, "
+                f"{setting.name}, seed {settings.seed}: round {done} of {settings.rounds}, accuracy {accuracy:.3f}, "
                 f"{time.monotonic() - began:.0f} s"
             )
         )
