@@ -48,6 +48,15 @@ async def is_hung_up_on(reader: asyncio.StreamReader) -> bool:
     return True
 
 
+def test_no_part_of_an_answer_waits_for_the_part_before_it() -> None:
+    with (
+        LimitedListener(socket.create_server(("127.0.0.1", 0))) as listening,
+        socket.create_connection(listening.getsockname()),
+        listening.accept()[0] as connection,
+    ):
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
 async def test_who_asks_for_nothing_is_hung_up_on_and_others_are_served_again() -> None:
     async with served(hello, most=2) as address:
         silent = [await opened(address) for _ in range(2)]
