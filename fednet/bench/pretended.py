@@ -45,6 +45,7 @@ class PretendedRun:
             quorum=len(self.workers),
             pre=("nnm",),
         )
+        self._held_out = {name: [self._random.randint(4, 30) for _ in CLASSES] for name in self.workers}
         self.store = RunStore(folder)
         first = self._record(0, {}, {"manifest": ""})
         self.store.begin(RunId("pretended"), self.settings, first, manifest="", software="fednet, made up")
@@ -165,7 +166,7 @@ class PretendedRun:
 
     def _site_evaluations(self, names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         for name in names:
-            counts = [self._random.randint(4, 30) for _ in CLASSES]
+            counts = self._held_out[name]
             confusion = [[count if row == column else 1 for column in range(4)] for row, count in enumerate(counts)]
             yield name, {"confusion": confusion, "images": sum(map(sum, confusion)), "accuracy": 0.9, "macro_f1": 0.9}
 
