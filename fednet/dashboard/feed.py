@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import threading
@@ -50,6 +51,7 @@ class Feed:
         self._heard: datetime | None = None
         self._shown: dict[str, Any] = {}
         self._text = ""
+        self._is_asked = False  # for rounds: nothing is drawn for who reads the overview alone
         self._latest: tuple[int, str] | None = None  # the round that every page asks for next, and what it is answered
 
     def look(self) -> str:
@@ -75,7 +77,7 @@ class Feed:
 
     def round(self, number: int) -> str:
         """Return one round with all that is drawn of it, as JSON; raises as `look`, `BadInput` for an unknown one."""
-        latest = self._latest
+        self._is_asked, latest = True, self._latest
         if latest is not None and latest[0] == number:
             return latest[1]
         with readable(f"round {number} of {self._folder}"):
@@ -125,7 +127,9 @@ class Feed:
         last = None
         for last in documents:
             self._tally.add(last)
-        if last is not None:
+        if last is None or not self._is_asked:
+            return
+        with contextlib.suppress(StorageError), readable("the round"):  # whoever asks for it is told what is wrong
             self._latest = last["round"], encoded(view_of(last))
 
     def _silence(self) -> int:

@@ -70,12 +70,25 @@ def test_the_newest_round_is_answered_with_what_was_read_already(tmp_path: Path)
     commit(tmp_path, round_document(1))
     feed = Feed(tmp_path)
     feed.look()
-    afresh = Feed(tmp_path).round(1)
-    change(tmp_path, "UPDATE rounds SET document = 'no JSON' WHERE round = 1")
-    assert feed.round(1) == afresh
+    assert json.loads(feed.round(1))["round"] == 1  # from now on somebody looks at rounds
     commit(tmp_path, round_document(2))
     feed.look()
-    assert feed.round(2) == Feed(tmp_path).round(2)
+    afresh = Feed(tmp_path).round(2)
+    change(tmp_path, "UPDATE rounds SET document = 'no JSON'")
+    assert feed.round(2) == afresh
+    store.close()
+
+
+def test_a_round_that_cannot_be_drawn_takes_nothing_from_the_overview(tmp_path: Path) -> None:
+    store = begun(tmp_path)
+    commit(tmp_path, round_document(1))
+    feed = Feed(tmp_path)
+    feed.round(1)
+    feed.look()
+    commit(tmp_path, round_document(2) | {"aggregation": {"scored": ["client1"], "squared_distances": [["far"]]}})
+    assert seen(feed)["rounds_done"] == 2
+    with pytest.raises(StorageError, match=r"round 2 of .* not as a coordinator writes it"):
+        feed.round(2)
     store.close()
 
 
