@@ -50,7 +50,7 @@ def _axial(path: Path) -> _Volume:
     if len(shape) != 3:
         raise DataError(f"{len(shape)} dimensions {shape}", expected="one volume, which has 3")
     refuse_large(*shape)
-    turned: Nifti1Image = as_closest_canonical(found)  # type: ignore[no-untyped-call]
+    turned: Nifti1Image = as_closest_canonical(found)  # type: ignore[no-untyped-call]  # nibabel's
     voxels = np.asarray(turned.dataobj).reshape(turned.shape[:3])
     if voxels.dtype.kind not in "iuf":
         raise DataError("voxels in colour or of complex numbers", expected="grey levels")

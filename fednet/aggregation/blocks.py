@@ -299,8 +299,8 @@ class _CudaStaging:
 
     def __init__(self, numel: int, device: torch.device) -> None:
         self._buffers = [torch.empty(numel, pin_memory=True) for _ in range(2)]
-        self._copied = [torch.cuda.Event() for _ in range(2)]  # type: ignore[no-untyped-call]
-        self._copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._copied = [torch.cuda.Event() for _ in range(2)]  # type: ignore[no-untyped-call]  # torch's
+        self._copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's
         self._device = device
         self._turn = 0
 

@@ -23,7 +23,9 @@ def utilisation(work: Callable[[], object], device: torch.device) -> float | Non
         return None
     gpu = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
     query = ("--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", f"--loop-ms={_SAMPLE_MS}")
-    with subprocess.Popen([program, f"--id={gpu}", *query], stdout=subprocess.PIPE, text=True) as watcher:  # noqa: S603
+    with subprocess.Popen(  # noqa: S603 - NVIDIA's own program, with our own arguments
+        [program, f"--id={gpu}", *query], stdout=subprocess.PIPE, text=True
+    ) as watcher:
         try:
             work()
             torch.cuda.synchronize(device)

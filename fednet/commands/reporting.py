@@ -103,7 +103,7 @@ class ReportEachRound(NullReporter):
 
     def _written(self) -> str:
         """Run the command; return what it says in the end where it fails."""
-        with subprocess.Popen(  # noqa: S603
+        with subprocess.Popen(  # noqa: S603 - our own program with our own arguments
             self._command,
             stdin=subprocess.PIPE,  # closed with this process, however it ends
             stdout=subprocess.DEVNULL,

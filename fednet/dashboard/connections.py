@@ -42,9 +42,8 @@ class LimitedListener(socket.socket):
         if len(self._accepted) >= self._most or by_address[came_from] >= self._most_per_address:
             connection.close()
             raise BlockingIOError("too many connections")
-        connection.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-        )  # or each answer waits 40 ms for its head's ACK
+        # Or each answer waits 40 ms for its head's ACK: asyncio sets it for sockets made with IPPROTO_TCP only
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._accepted.append((connection, came_from))
         return connection, address
 

@@ -48,13 +48,12 @@ def health_of(
     )
 
 
-def takes_few(contributions: Sequence[Mapping[str, Any]], *, recipe: str) -> bool:
+def takes_few(recipe: str, *, updates: int, counted: int) -> bool:
     """Return whether the rule is one that takes few updates a round, and at most half of all counted.
 
     Krum takes one, Multi-Krum with `m` so many: whoever it leaves out may be as honest as the others.
     """
     rule = recipe.rpartition("+")[2]
-    updates, counted = (sum(each[what] for each in contributions) for what in ("updates", "counted"))
     return (rule == "krum" or rule.startswith("multikrum:")) and 2 * counted <= updates
 
 
@@ -64,7 +63,8 @@ def standing_apart(contributions: Sequence[Mapping[str, Any]], *, recipe: str) -
     One rejection among several rounds is none: a robust rule leaves out the farthest even where all are honest. Of a
     rule that takes few nobody is named.
     """
-    if takes_few(contributions, recipe=recipe):
+    updates, counted = (sum(each[what] for each in contributions) for what in ("updates", "counted"))
+    if takes_few(recipe, updates=updates, counted=counted):
         return []
     found = [each for each in contributions if _missed(each) >= max(min(2, each["updates"]), each["updates"] / 2)]
     return sorted(found, key=lambda each: (-_missed(each), each["site"]))
@@ -120,7 +120,7 @@ def _rejected(
     contributions: Sequence[Mapping[str, Any]], apart: Sequence[Mapping[str, Any]], *, recipe: str
 ) -> Iterator[str]:
     updates, missed = sum(each["updates"] for each in contributions), sum(map(_missed, contributions))
-    if updates and takes_few(contributions, recipe=recipe):
+    if updates and takes_few(recipe, updates=updates, counted=updates - missed):
         taken = f"{updates - missed:,} of {updates:,}"
         yield f"{recipe} takes few updates a round, {taken} in all: whoever it left out may be honest."
         return

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from fednet.reporting.confusion import accuracy, images_in, macro_f1, recalls
-from fednet.reporting.health import BAD, GOOD, WATCH, health_of, plain_reason, standing_apart, takes_few
+from fednet.reporting.health import BAD, GOOD, WATCH, health_of, plain_reason, standing_apart
 from fednet.reporting.model_card import contributions, privacy_of, private_sites
 from fednet.reporting.page import Listed, listed, markdown, page
 from fednet.reporting.page_text import flat, in_bytes, in_figures, in_percent, in_seconds, in_words, moment, shown
@@ -134,7 +134,7 @@ def _tiles(
         recipe, missed = view["recipe"], updates - sum(each["counted"] for each in made_of)
         apart = len(standing_apart(made_of, recipe=recipe))
         who = "1 worker stands apart" if apart == 1 else f"{apart:,} workers stand apart"
-        who = "the rule takes few" if takes_few(made_of, recipe=recipe) else who
+        who = "the rule takes few" if view["takes_few"] else who
         yield "Rejected updates", f"{missed:,} of {updates:,}", who
     if (spent := view["privacy"]) is not None:
         yield "Privacy spent", f"ε {spent['epsilon']:.3g}", f"at delta {spent['delta']:g}, for each hospital"

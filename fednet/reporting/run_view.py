@@ -40,6 +40,7 @@ def overview(
     live, heard = heard_of(history, live, events)
     silent_s = (now - heard).total_seconds() if is_running else 0.0
     live = live if is_running else None
+    selected = sum(tally.series["selected"])
     return {
         "run": history.run,
         "name": history.folder.name,
@@ -58,7 +59,9 @@ def overview(
         "best_round": best_of(tally.ranked) if tally.ranked else None,
         "series": tally.series,
         "rejections": dict(tally.rejections),
-        "takes_few": takes_few(_contributions(tally), recipe=settings.recipe_name),
+        "takes_few": takes_few(
+            settings.recipe_name, updates=selected + sum(tally.series["rejected"]), counted=selected
+        ),
         "live": None if live is None else _live(live, workers=settings.workers),
         "workers": _workers(tally, live, declined=history.declined),
         "class_mix": tally.class_mix,
@@ -121,10 +124,6 @@ def _map_of(squared: Sequence[Sequence[float]]) -> list[list[float]]:
     from fednet.reporting.scaling import classical_scaling  # numpy: a page that nobody looks at does not load it
 
     return classical_scaling(squared)
-
-
-def _contributions(tally: Tally) -> list[dict[str, int]]:
-    return [{"updates": each.selected + each.rejected, "counted": each.selected} for each in tally.workers.values()]
 
 
 def _left_s(tally: Tally, live: Live | None, *, rounds: int) -> float | None:

@@ -12,13 +12,13 @@ from fednet.errors import BadInput
 from fednet.worker.compute import Compute
 from fednet.worker.training import train
 from models.small_cnn import SmallCnn
+from tests.worker.fakes import seeded
 
 CPU = torch.device("cpu")
 
 
 def model() -> SmallCnn:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         return SmallCnn(len(CLASSES))
 
 

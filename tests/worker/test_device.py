@@ -14,6 +14,7 @@ from fednet.worker.compute import Compute
 from fednet.worker.device import device_from, prepare, require_compiler
 from fednet.worker.training import train
 from models.registry import build
+from tests.worker.fakes import seeded
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
@@ -33,8 +34,7 @@ def trained(device: torch.device) -> torch.Tensor:
     generator = torch.Generator().manual_seed(7)
     images = torch.randint(0, 256, (14, 1, 96, 96), dtype=torch.uint8, generator=generator)
     data = ScanLoader(ScanSet(images, torch.arange(14) % 4, ()), device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
+    with seeded(1):
         model = build("small-cnn", classes=4).to(device)
     train(model, data, TrainingSettings(local_epochs=2, batch_size=8), seed=3, compute=Compute(device))
     return torch.cat([each.flatten().double() for each in model.state_dict().values()]).cpu()
