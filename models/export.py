@@ -132,12 +132,12 @@ def _read_onnx(content: bytes, saved: Checkpoint) -> _Network:
 def _write_torchscript(model: nn.Module, saved: Checkpoint) -> bytes:
     content = io.BytesIO()
     with torch.inference_mode():
-        torch.jit.save(torch.jit.trace(model, _example(saved)), content)  # type: ignore[no-untyped-call]
+        torch.jit.save(torch.jit.trace(model, _example(saved)), content)  # type: ignore[no-untyped-call]  # torch's
     return content.getvalue()
 
 
 def _read_torchscript(content: bytes, saved: Checkpoint) -> _Network:
-    network: _Network = torch.jit.load(io.BytesIO(content), map_location="cpu")  # type: ignore[no-untyped-call]
+    network: _Network = torch.jit.load(io.BytesIO(content), map_location="cpu")  # type: ignore[no-untyped-call]  # torch's
     return network
 
 

@@ -94,7 +94,7 @@ def _printed(browser: str, html: str, folder: Path) -> bytes:
 
 def _ran(command: Sequence[str]) -> tuple[int, str]:
     """Run the command and return its exit code and what it said; one that takes too long ends with all it started."""
-    with subprocess.Popen(  # noqa: S603
+    with subprocess.Popen(  # noqa: S603 - the browser that was found, with our own arguments
         command,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -134,7 +134,7 @@ class Replicas:
                 expected="GPUs, or a model without BatchNorm such as resnet18-gn",
                 todo="join with one process (without torchrun)",
             )
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(  # type: ignore[no-untyped-call]
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(  # type: ignore[no-untyped-call]  # torch's
             model, process_group=self._gradients
         )
         return converted
