@@ -43,7 +43,7 @@ def require(condition: bool, what: str, *, found: object, expected: str) -> None
 
 BALANCES = ("none", "loss", "sampling", "logits")
 SCHEDULES = ("constant", "cosine", "step")
-SERVER_OPTIMIZERS = ("none", "momentum", "adam")
+SERVER_OPTIMIZERS = ("none", "momentum", "nesterov", "adam")
 BATCH_NORMS = ("averaged", "local", "reestimated")
 
 
@@ -87,7 +87,7 @@ class ServerSettings:
 
     optimizer: str = "none"  # one of SERVER_OPTIMIZERS
     learning_rate: float = 1.0
-    momentum: float = 0.9  # beta of FedAvgM, beta_1 of FedAdam
+    momentum: float = 0.9  # beta of FedAvgM and of Nesterov's, beta_1 of FedAdam
     beta_2: float = 0.99
     tau: float = 1e-3  # FedAdam's degree of adaptivity
 

@@ -1,9 +1,12 @@
 """The coordinator's own optimiser over the aggregated steps: each round's step is taken for a gradient.
 
 FedAvgM: v <- beta v + step, and v is the model's step (Hsu, Qi, Brown, 2019, "Measuring the Effects of Non-Identical
-Data Distribution"). FedAdam: m <- beta_1 m + (1 - beta_1) step, v <- beta_2 v + (1 - beta_2) step^2, and the model's
-step is m / (sqrt(v) + tau) (Reddi et al., ICLR 2021, "Adaptive Federated Optimization", algorithm 2). It comes after
-the rule: what was rejected moves neither the model nor the optimiser's memory.
+Data Distribution"). Nesterov's: v likewise, and the model's step is step + beta v (Sutskever et al., ICML 2013): sites
+begin the next round where the last ones' course leads, and so need not gather speed anew, as their own momentum, which
+starts from nothing in each round, makes them. FedAdam: m <- beta_1 m + (1 - beta_1) step, v <- beta_2 v +
+(1 - beta_2) step^2, and the model's step is m / (sqrt(v) + tau) (Reddi et al., ICLR 2021, "Adaptive Federated
+Optimization", algorithm 2). It comes after the rule: what was rejected moves neither the model nor the optimiser's
+memory.
 """
 
 from __future__ import annotations
@@ -40,9 +43,10 @@ FRESH = ServerState(moments={})
 def server_step(step: torch.Tensor, before: ServerState, settings: ServerSettings) -> tuple[torch.Tensor, ServerState]:
     """Return (the model's step  # (d,) float32, what is remembered) for an aggregated step  # (d,) float32."""
     match settings.optimizer:
-        case "momentum":
-            moments = {"momentum": settings.momentum * before.moments.get("momentum", 0.0) + step.cpu()}
-            taken = moments["momentum"]
+        case "momentum" | "nesterov":
+            velocity = settings.momentum * before.moments.get("momentum", 0.0) + step.cpu()
+            moments = {"momentum": velocity}
+            taken = velocity if settings.optimizer == "momentum" else step.cpu() + settings.momentum * velocity
         case "adam":
             moments = _adam_moments(step.cpu(), before.moments, settings)
             taken = moments["momentum"] / (moments["second"].sqrt() + settings.tau)
@@ -53,7 +57,8 @@ def server_step(step: torch.Tensor, before: ServerState, settings: ServerSetting
 
 def state_from(stored: object, settings: ServerSettings, *, width: int) -> ServerState:
     """Return the state that a checkpoint brings, as plain names and tensors; raises `ModelError` for another one."""
-    wanted = {"none": set(), "momentum": {"momentum"}, "adam": {"momentum", "second"}}[settings.optimizer]
+    remembered = {"momentum": {"momentum"}, "nesterov": {"momentum"}, "adam": {"momentum", "second"}}
+    wanted = remembered.get(settings.optimizer, set())
     moments: dict[str, Any] = dict(stored) if isinstance(stored, Mapping) else {}
     is_sound = all(
         isinstance(each, torch.Tensor) and each.dtype == torch.float32 and each.shape == (width,)

@@ -42,6 +42,13 @@ def test_momentum_is_torchs_sgd_over_rounds() -> None:
         assert torch.allclose(mine, theirs, atol=1e-6)
 
 
+def test_nesterovs_momentum_is_torchs_too() -> None:
+    own = taken(ServerSettings(optimizer="nesterov", momentum=0.3, learning_rate=0.5))
+    theirs = moved_by_torch(torch.optim.SGD, lr=0.5, momentum=0.3, nesterov=True)
+    for mine, reference in zip(own, theirs, strict=True):
+        assert torch.allclose(mine, reference, atol=1e-6)
+
+
 def test_adam_follows_its_paper_step_by_step() -> None:
     settings = ServerSettings(optimizer="adam", momentum=0.9, beta_2=0.99, tau=1e-2, learning_rate=0.3)
     first = second = torch.zeros(5)
@@ -66,6 +73,7 @@ def test_the_state_is_another_after_each_round_and_so_is_its_digest() -> None:
         ("momentum", {"momentum": torch.zeros(4)}),
         ("momentum", {"momentum": torch.zeros(5, dtype=torch.float64)}),
         ("momentum", {"momentum": "five"}),
+        ("nesterov", {"momentum": torch.zeros(5), "second": torch.zeros(5)}),
         ("adam", {"momentum": torch.zeros(5)}),
         ("none", {"momentum": torch.zeros(5)}),
     ],
