@@ -185,7 +185,7 @@ class _Bench:
     def learned(self, setting: Setting, number: int) -> Learned:
         from data.classes import CLASSES
         from fednet.aggregation.rules.registry import recipe_named
-        from fednet.bench.learning import Learned
+        from fednet.bench.learning import CENTRALISED, Learned, centralised
         from fednet.config import automatic_byzantine
         from fednet.reporting.metrics import metrics_of, predictions
         from fednet.simulate.attacks import attack_named
@@ -201,6 +201,8 @@ class _Bench:
             quorum=setting.workers,
             byzantine=byzantine,
         )
+        if setting.name == CENTRALISED:
+            settings = centralised(settings)
         world = self._world(setting, settings)
         attack = attack_named(setting.attack, classes=len(CLASSES)) if setting.attack else None
         began = time.monotonic()
