@@ -87,14 +87,17 @@ class ServerSettings:
 
     optimizer: str = "none"  # one of SERVER_OPTIMIZERS
     learning_rate: float = 1.0
-    momentum: float = 0.9  # beta of FedAvgM and of Nesterov's, beta_1 of FedAdam
+    momentum: float | None = 0.9  # beta of FedAvgM and Nesterov's, beta_1 of FedAdam; None: what sites' own loses
     beta_2: float = 0.99
     tau: float = 1e-3  # FedAdam's degree of adaptivity
 
     def __post_init__(self) -> None:
         _require_choice("--server-optimizer", self.optimizer, SERVER_OPTIMIZERS)
         _require_number("--server-lr", self.learning_rate, low=0.0, high=10.0, low_open=True)
-        _require_number("--server-momentum", self.momentum, low=0.0, high=0.9999)
+        if self.momentum is not None:
+            _require_number("--server-momentum", self.momentum, low=0.0, high=0.9999)
+        elif self.optimizer != "nesterov":
+            raise BadInput("--server-momentum", found=f"none, with {self.optimizer}", expected="a number")
         _require_number("--server-beta2", self.beta_2, low=0.0, high=0.999999)
         _require_number("--server-tau", self.tau, low=0.0, high=1.0, low_open=True)
 
@@ -205,6 +208,12 @@ class RunSettings:
             self._check_client_privacy()
 
     def _check_client_privacy(self) -> None:
+        require(
+            self.server.momentum is not None,
+            "--server-optimizer nesterov",
+            found="no --server-momentum, and --client-dp-clip: how many scans each hospital has would decide the step",
+            expected="a number for --server-momentum",
+        )
         require(
             self.client_privacy.delta < 1 / self.workers,
             "--client-dp-delta",

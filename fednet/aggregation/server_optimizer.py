@@ -12,13 +12,15 @@ memory.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from fednet.config import ServerSettings
+from fednet.config import ServerSettings, TrainingSettings
 from fednet.errors import ModelError
 
 
@@ -40,15 +42,39 @@ class ServerState:
 FRESH = ServerState(moments={})
 
 
+def fitted(settings: ServerSettings, training: TrainingSettings, samples: Sequence[int]) -> ServerSettings:
+    """Return the settings with a momentum, where they leave it open; `samples`: of each update of the round."""
+    if settings.momentum is not None:
+        return settings
+    return replace(settings, momentum=lost_by_sites(training, samples))
+
+
+def lost_by_sites(training: TrainingSettings, samples: Sequence[int]) -> float:
+    """Return which share of its way a site's momentum loses by starting from nothing in each round, 0 to below 1.
+
+    Of the site with the middle number of samples, so a minority that lies moves it little. With momentum m the t-th of
+    H steps along an even slope is shorter by m^(t+1) of it than one of SGD that runs on: together m^2 (1 - m^H) /
+    (1 - m) of H steps. A server that repeats this share of its last step makes up for it.
+    """
+    batches = [math.ceil(training.local_epochs * math.ceil(count / training.batch_size)) for count in samples]
+    steps, momentum = statistics.median_low(batches) if batches else 0, training.momentum
+    return momentum**2 * (1 - momentum**steps) / ((1 - momentum) * steps) if steps else 0.0
+
+
 def server_step(step: torch.Tensor, before: ServerState, settings: ServerSettings) -> tuple[torch.Tensor, ServerState]:
-    """Return (the model's step  # (d,) float32, what is remembered) for an aggregated step  # (d,) float32."""
+    """Return (the model's step  # (d,) float32, what is remembered) for an aggregated step  # (d,) float32.
+
+    `settings` leave no momentum open: see `fitted`.
+    """
+    beta = settings.momentum
+    assert beta is not None, "fitted to the round before it is used"
     match settings.optimizer:
         case "momentum" | "nesterov":
-            velocity = settings.momentum * before.moments.get("momentum", 0.0) + step.cpu()
+            velocity = beta * before.moments.get("momentum", 0.0) + step.cpu()
             moments = {"momentum": velocity}
-            taken = velocity if settings.optimizer == "momentum" else step.cpu() + settings.momentum * velocity
+            taken = velocity if settings.optimizer == "momentum" else step.cpu() + beta * velocity
         case "adam":
-            moments = _adam_moments(step.cpu(), before.moments, settings)
+            moments = _adam_moments(step.cpu(), before.moments, beta, settings.beta_2)
             taken = moments["momentum"] / (moments["second"].sqrt() + settings.tau)
         case _:
             moments, taken = {}, step
@@ -71,10 +97,10 @@ def state_from(stored: object, settings: ServerSettings, *, width: int) -> Serve
 
 
 def _adam_moments(
-    step: torch.Tensor, before: Mapping[str, torch.Tensor], settings: ServerSettings
+    step: torch.Tensor, before: Mapping[str, torch.Tensor], beta_1: float, beta_2: float
 ) -> dict[str, torch.Tensor]:
     first, second = before.get("momentum", torch.zeros_like(step)), before.get("second", torch.zeros_like(step))
     return {
-        "momentum": settings.momentum * first + (1 - settings.momentum) * step,
-        "second": settings.beta_2 * second + (1 - settings.beta_2) * step * step,
+        "momentum": beta_1 * first + (1 - beta_1) * step,
+        "second": beta_2 * second + (1 - beta_2) * step * step,
     }

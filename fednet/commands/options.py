@@ -124,7 +124,11 @@ _LEARNING = (
     *_SCHEDULE,
     _choice("--server-optimizer", SERVER_OPTIMIZERS, _SERVER.optimizer, "Applied to the aggregated step."),
     click.option("--server-lr", type=float, help="Its learning rate (default: 1; adam: 0.01)."),
-    _number("--server-momentum", _SERVER.momentum, "Its momentum (Adam: beta 1)."),
+    click.option(
+        "--server-momentum",
+        type=float,
+        help="Its momentum, Adam's beta 1 (default: 0.9; nesterov: what sites' own loses by starting anew each round).",
+    ),
     _number("--server-beta2", _SERVER.beta_2, "Adam's beta 2."),
     _number("--server-tau", _SERVER.tau, "Adam's adaptivity: added to the root of the second moment."),
     _choice("--batch-norm", BATCH_NORMS, _RUN["batch_norm"], "What becomes of BatchNorm."),
@@ -248,11 +252,11 @@ def training_settings(given: dict[str, Any]) -> TrainingSettings:
 
 def learning_settings(given: dict[str, Any]) -> dict[str, Any]:
     """Take `learning_options` out of `given` and return fields of `RunSettings`; raises `BadInput`."""
-    optimizer, rate = given.pop("server_optimizer"), given.pop("server_lr")
+    optimizer, rate, momentum = (given.pop(f"server_{name}") for name in ("optimizer", "lr", "momentum"))
     server = ServerSettings(
         optimizer=optimizer,
         learning_rate=rate if rate is not None else _ADAMS_LR if optimizer == "adam" else _SERVER.learning_rate,
-        momentum=given.pop("server_momentum"),
+        momentum=momentum if momentum is not None else None if optimizer == "nesterov" else _SERVER.momentum,
         beta_2=given.pop("server_beta2"),
         tau=given.pop("server_tau"),
     )

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from fednet.aggregation.private import claim_of, recipe_of
-from fednet.aggregation.server_optimizer import FRESH, ServerState, server_step
+from fednet.aggregation.server_optimizer import FRESH, ServerState, fitted, server_step
 from fednet.aggregation.strategy import NOBODY, Outcome, Trust, UpdateFacts, aggregate
 from fednet.aggregation.team import ALONE, Team
-from fednet.config import RunSettings, WorkerName, derived_seed
+from fednet.config import RunSettings, ServerSettings, WorkerName, derived_seed
 from fednet.coordinator.crew import announce, awaited, shared_trust
 from fednet.coordinator.desk import DeliveredUpdate
 from fednet.errors import AggregationError
@@ -44,6 +44,7 @@ class Combined:
     outcome: Outcome
     quarantined: frozenset[WorkerName]
     server: ServerState  # what the server's optimiser remembers after it
+    optimizer: ServerSettings  # the server's, as it was in this round
     privacy: dict[str, Any] | None = None  # what the step's noise has spent, where it has any
     map: list[list[float]] | None = None  # the scored updates in the plane, as of `mapped`
 
@@ -79,6 +80,7 @@ class Combined:
                 "cut": _finite(self.outcome.cut),
                 "note": self.outcome.note,
                 "squared_distances": self._distances(),
+                **({"server_momentum": self.optimizer.momentum} if self.optimizer.optimizer != "none" else {}),
                 **({"map": self.map} if self.map is not None else {}),
             },
             **({"client_privacy": self.privacy} if self.privacy is not None else {}),
@@ -140,9 +142,10 @@ def combine_updates(
     step, told = outcome.step, None
     if release is not None:
         step, told = release(step, clipped_in(outcome))
-    step, after = server_step(step, server, settings.server)
+    optimizer = fitted(settings.server, settings.training, [updates[worker].samples for worker in workers])
+    step, after = server_step(step, server, optimizer)
     model = applied(base, step, outcome.buffers, manifest)
-    return Combined(model, outcome, frozenset(quarantined), after, told)
+    return Combined(model, outcome, frozenset(quarantined), after, optimizer, told)
 
 
 def clipped_in(outcome: Outcome) -> int:
@@ -184,7 +187,7 @@ def model_with(
     own = torch.empty(manifest.parameter_bytes, dtype=torch.uint8)
     read_spooled(update.path, own, offset=0)
     step = outcome.step + (own.view(torch.float32) - outcome.step) / (others + 1)
-    return applied(base, server_step(step, server, settings.server)[0], outcome.buffers, manifest)
+    return applied(base, server_step(step, server, combined.optimizer)[0], outcome.buffers, manifest)
 
 
 def _buffers(path: Path, manifest: Manifest) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ from fednet.aggregation.batch_norm import Refitter, require_batch_norm
 from fednet.aggregation.private import claim_of, mechanism_of, private_recipe, require_no_buffers
 from fednet.aggregation.recipe import Recipe
 from fednet.aggregation.rows import SeparateRows
-from fednet.aggregation.server_optimizer import FRESH, server_step
+from fednet.aggregation.server_optimizer import FRESH, fitted, server_step
 from fednet.aggregation.strategy import Outcome, Trust, UpdateFacts, aggregate
 from fednet.compression.forms import form_named, with_feedback
 from fednet.config import PrivacySettings, RunSettings, WorkerName, derived_seed, require
@@ -200,7 +200,9 @@ class VirtualFederation:
             trust=self._trust(number) if self._recipe.rule.needs_root else None,
         )
         step = self._released(self._outcome.step, number)
-        step, self._server = server_step(step, self._server, self._settings.server)
+        samples = [submissions[name].samples for name in workers]
+        optimizer = fitted(self._settings.server, self._settings.training, samples)
+        step, self._server = server_step(step, self._server, optimizer)
         self._model = applied(self._model, step, self._outcome.buffers, self._manifest)
         if self._settings.batch_norm == "reestimated":
             self._model = Refitter(self._network, self._world.validation, self._manifest)(self._model)

@@ -1,10 +1,11 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from fednet.aggregation.server_optimizer import FRESH, ServerState, server_step, state_from
-from fednet.config import ServerSettings
+from fednet.aggregation.server_optimizer import FRESH, ServerState, fitted, lost_by_sites, server_step, state_from
+from fednet.config import ServerSettings, TrainingSettings
 from fednet.errors import ModelError
 
 STEPS = [torch.randn(5, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
@@ -47,6 +48,35 @@ def test_nesterovs_momentum_is_torchs_too() -> None:
     theirs = moved_by_torch(torch.optim.SGD, lr=0.5, momentum=0.3, nesterov=True)
     for mine, reference in zip(own, theirs, strict=True):
         assert torch.allclose(mine, reference, atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 15, 200])
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_what_sites_lose_is_what_torchs_momentum_lags_behind_on_an_even_slope(steps: int, momentum: float) -> None:
+    parameter = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
+    optimiser = torch.optim.SGD([parameter], lr=1.0, momentum=momentum, nesterov=momentum > 0)
+    parameter.grad = torch.tensor(-1.0, dtype=torch.float64)
+    for _ in range(steps):
+        optimiser.step()
+    whole_way = steps / (1 - momentum)
+    training = TrainingSettings(local_epochs=0.5, batch_size=4, momentum=momentum)
+    assert lost_by_sites(training, [8 * steps]) == pytest.approx(1 - float(parameter.detach()) / whole_way)
+
+
+def test_the_middle_site_says_what_sites_lose() -> None:
+    training = TrainingSettings(batch_size=10)
+    alone = lost_by_sites(training, [200])
+    assert lost_by_sites(training, [200, 1, 10**9]) == lost_by_sites(training, [200, 190, 10**9, 10**9]) == alone
+    assert lost_by_sites(training, []) == lost_by_sites(replace(training, local_epochs=0), [200]) == 0.0
+    assert 0 < lost_by_sites(training, [1]) < 1
+
+
+def test_a_momentum_that_is_left_open_is_what_sites_lose() -> None:
+    training = TrainingSettings(batch_size=10)
+    left_open = ServerSettings(optimizer="nesterov", momentum=None)
+    assert fitted(left_open, training, [200]).momentum == lost_by_sites(training, [200])
+    given = ServerSettings(optimizer="nesterov", momentum=0.3)
+    assert fitted(given, training, [200]) is given
 
 
 def test_adam_follows_its_paper_step_by_step() -> None:
