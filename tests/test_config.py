@@ -5,7 +5,6 @@ import pytest
 from fednet.config import (
     ClientPrivacySettings,
     RunSettings,
-    ServerSettings,
     TrainingSettings,
     automatic_byzantine,
     automatic_quorum,
@@ -91,13 +90,6 @@ def test_half_a_client_level_privacy_is_refused(fields: dict[str, float]) -> Non
 def test_a_delta_that_would_give_one_hospital_away_is_refused() -> None:
     with pytest.raises(BadInput, match="--client-dp-delta"):
         settings(workers=20, client_privacy=ClientPrivacySettings(clip=1.0, noise=1.0, delta=0.05))
-
-
-def test_a_momentum_that_scans_decide_is_refused_with_client_level_privacy() -> None:
-    server, privacy = ServerSettings(optimizer="nesterov", momentum=None), ClientPrivacySettings(clip=1.0, noise=1.0)
-    with pytest.raises(BadInput, match="--server-momentum"):
-        settings(workers=20, server=server, client_privacy=privacy)
-    assert settings(server=server).server.momentum is None
 
 
 def test_differences_name_the_setting_and_both_values() -> None:

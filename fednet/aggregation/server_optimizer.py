@@ -43,7 +43,10 @@ FRESH = ServerState(moments={})
 
 
 def fitted(settings: ServerSettings, training: TrainingSettings, samples: Sequence[int]) -> ServerSettings:
-    """Return the settings with a momentum, where they leave it open; `samples`: of each update of the round."""
+    """Return the settings with a momentum, where they leave it open.
+
+    `samples`: of each update of the round; none, and so no momentum, where privacy forbids to count them.
+    """
     if settings.momentum is not None:
         return settings
     return replace(settings, momentum=lost_by_sites(training, samples))

@@ -15,7 +15,8 @@ from fednet.commands.options import json_option
 if TYPE_CHECKING:
     from fednet.bench.chaos import ChaosSite
 
-_OPTIONS = ("--model", "small-cnn", "--image-size", "32", "--pretrained", "no", "--device", "cpu", "--batch-size", "16")
+_OPTIONS = ("--model", "small-cnn", "--image-size", "32", "--pretrained", "no", "--device", "cpu")
+_TRAINING = ("--local-epochs", "1", "--batch-size", "16")
 _PATIENT = ("--grace", "600", "--deadline", "3600", "--byzantine", "0", "--aggregator", "multikrum")
 _NO_CACHE = "--no-cache"  # whose files are none of the run's: failpoints strike where it could lose something
 _WORKERS = 3
@@ -135,7 +136,10 @@ def _site(folder: Path, name: str, *, rounds: int) -> ChaosSite:
     from fednet.commands.processes import coordinator_arguments, free_port, worker_arguments
 
     own, data, port = folder / name, folder / "data", free_port()
-    certs, options = own / "certs", (*_OPTIONS, *_PATIENT, "--rounds", str(rounds), "--resume-if-any", _NO_CACHE)
+    certs, options = (
+        own / "certs",
+        (*_OPTIONS, *_TRAINING, *_PATIENT, "--rounds", str(rounds), "--resume-if-any", _NO_CACHE),
+    )
     saves = [own / f"client_{number}.pth" for number in range(1, _WORKERS + 1)]
     lean = ("--num-threads", "1", _NO_CACHE)
     return ChaosSite(

@@ -21,6 +21,7 @@ from fednet.commands.options import (
     learning_options,
     learning_settings,
     pre_option,
+    rounds_option,
     training_options,
     training_settings,
 )
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="A fifth by duplicate groups, or the data set's own Testing folder.",
 )
-@click.option("--rounds", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Rounds of each run.")
+@rounds_option("Rounds of each run.")
 @click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="How many, from --seed on.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")
 @click.option("--settings", "chosen", help="Comma-separated numbers of the settings, from 1 (default: all).")

@@ -64,7 +64,8 @@ def _measure(folder: Path, workers: int, model: str) -> dict[str, Any]:
     split_into(folder / "data", folder / "phantoms", SplitSettings(clients=workers))
     run, port = folder / "run", free_port()
     data, certs = folder / "data", folder / "certs"
-    options = ["--model", model, "--rounds", "1", "--image-size", "64", "--pretrained", "no", "--batch-size", "16"]
+    options = ["--model", model, "--rounds", "1", "--image-size", "64", "--pretrained", "no"]
+    options += ["--local-epochs", "1", "--batch-size", "16"]
     serve = coordinator_arguments(run, data=data, certs=certs, port=port, workers=workers, options=options)
     saves = [folder / f"client_{number}.pth" for number in range(1, workers + 1)]
     with contextlib.ExitStack() as stack:

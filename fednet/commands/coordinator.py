@@ -33,6 +33,7 @@ from fednet.commands.options import (
     pre_option,
     pretrained_option,
     quiet_option,
+    rounds_option,
     training_options,
     training_settings,
     watch_options,
@@ -66,7 +67,7 @@ def command() -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="Port; 0: any.")
 @click.option("--public-host", multiple=True, help="A name or address that workers use; goes into the certificate.")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Folder of the run (default: runs/ and the time).")
-@click.option("--rounds", type=int, default=10, show_default=True, help="How many rounds.")
+@rounds_option("How many rounds.")
 @click.option("--workers", type=int, default=5, show_default=True, help="How many hospitals; the run starts with all.")
 @click.option("--byzantine", default="auto", show_default=True, help="f: how many may be malicious, or auto.")
 @aggregator_option

@@ -19,6 +19,7 @@ from fednet.commands.options import (
     json_option,
     max_bad_files_option,
     pretrained_option,
+    rounds_option,
     schedule_options,
     training_options,
     training_settings,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 @click.option(
     "--own", "own_paths", type=click.Path(path_type=Path), multiple=True, help="The sites' client_ID.pth, in order."
 )
-@click.option("--rounds", type=int, default=10, show_default=True, help="Of a site alone, of --local-epochs each.")
+@rounds_option("Of a site alone, of --local-epochs each.")
 @training_options
 @schedule_options
 @pretrained_option

@@ -13,6 +13,10 @@ from fednet.commands.logs import LEVELS
 from fednet.config import (
     BALANCES,
     BATCH_NORMS,
+    PROPOSED_ROUNDS,
+    PROPOSED_SCHEDULE,
+    PROPOSED_SERVER,
+    PROPOSED_TRAINING,
     SCHEDULES,
     SERVER_OPTIMIZERS,
     ClientPrivacySettings,
@@ -76,7 +80,7 @@ pre_option = click.option(
     help="Before the rule: similarity, nnm, bucketing, norm-clipping or arc; repeatable, in order.",
 )
 
-_LOCAL = TrainingSettings()
+_LOCAL = PROPOSED_TRAINING
 _SERVER = ServerSettings()
 _ADAMS_LR = 0.01  # its steps do not shrink with the updates: at 1 each weight would move by about 1 in the first round
 
@@ -87,6 +91,11 @@ def _choice(name: str, choices: Sequence[str], default: str, text: str) -> Calla
 
 def _number(name: str, default: float, text: str) -> Callable[[F], F]:
     return click.option(name, type=type(default), default=default, show_default=True, help=text)
+
+
+def rounds_option(text: str) -> Callable[[F], F]:
+    """Return the option for how many rounds; `text` says of what."""
+    return _number("--rounds", PROPOSED_ROUNDS, text)
 
 
 local_epochs_option = click.option(
@@ -117,12 +126,12 @@ _TRAINING = (
 )
 _RUN: dict[str, Any] = {each.name: each.default for each in fields(RunSettings)}
 _SCHEDULE = (
-    _choice("--lr-schedule", SCHEDULES, _RUN["lr_schedule"], "Learning rate over the rounds."),
+    _choice("--lr-schedule", SCHEDULES, PROPOSED_SCHEDULE, "Learning rate over the rounds."),
     _number("--warmup-rounds", _RUN["warmup_rounds"], "Rounds in which the learning rate rises."),
 )
 _LEARNING = (
     *_SCHEDULE,
-    _choice("--server-optimizer", SERVER_OPTIMIZERS, _SERVER.optimizer, "Applied to the aggregated step."),
+    _choice("--server-optimizer", SERVER_OPTIMIZERS, PROPOSED_SERVER.optimizer, "Applied to the aggregated step."),
     click.option("--server-lr", type=float, help="Its learning rate (default: 1; adam: 0.01)."),
     click.option(
         "--server-momentum",
@@ -256,7 +265,7 @@ def learning_settings(given: dict[str, Any]) -> dict[str, Any]:
     server = ServerSettings(
         optimizer=optimizer,
         learning_rate=rate if rate is not None else _ADAMS_LR if optimizer == "adam" else _SERVER.learning_rate,
-        momentum=momentum if momentum is not None else None if optimizer == "nesterov" else _SERVER.momentum,
+        momentum=momentum if momentum is not None or optimizer == "nesterov" else _SERVER.momentum,
         beta_2=given.pop("server_beta2"),
         tau=given.pop("server_tau"),
     )

@@ -22,6 +22,7 @@ from fednet.commands.options import (
     json_option,
     learning_options,
     learning_settings,
+    rounds_option,
     training_options,
     training_settings,
 )
@@ -48,7 +49,7 @@ _RULES = (
 @click.option("--aggregator", "rules", default=_RULES, show_default=True, help="Comma-separated; PRE+RULE composes.")
 @click.option("--pre", multiple=True, help="Pre-aggregation before every rule of the grid.")
 @click.option("--partition", default="iid", show_default=True, help="iid, dirichlet:ALPHA or quantity:ALPHA.")
-@click.option("--rounds", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Rounds of a cell.")
+@rounds_option("Rounds of a cell.")
 @click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many, from --seed on.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")
 @click.option("--root", type=click.IntRange(1), default=160, show_default=True, help="Images in the root of trust.")

@@ -18,6 +18,7 @@ from fednet.commands.options import (
     max_bad_files_option,
     model_options,
     pretrained_option,
+    rounds_option,
     schedule_options,
     training_options,
     training_settings,
@@ -42,7 +43,7 @@ from fednet.commands.privacy_options import (
     help="Folder with validation/ and test/, judged after every epoch.",
 )
 @model_options
-@click.option("--rounds", type=int, default=10, show_default=True, help="How often it is judged: as a run's rounds.")
+@rounds_option("How often it is judged: as a run's rounds.")
 @training_options
 @schedule_options
 @privacy_options

@@ -200,7 +200,7 @@ class VirtualFederation:
             trust=self._trust(number) if self._recipe.rule.needs_root else None,
         )
         step = self._released(self._outcome.step, number)
-        samples = [submissions[name].samples for name in workers]
+        samples = [] if is_private else [submissions[name].samples for name in workers]
         optimizer = fitted(self._settings.server, self._settings.training, samples)
         step, self._server = server_step(step, self._server, optimizer)
         self._model = applied(self._model, step, self._outcome.buffers, self._manifest)

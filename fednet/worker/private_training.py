@@ -40,7 +40,7 @@ def objection_to(training: TrainingSettings, model: nn.Module, *, name: str) -> 
     if training.balance != "none":
         return (
             f"the run asks for --balance {training.balance}, which uses this hospital's numbers of scans by class, and "
-            "differential privacy (--dp-epsilon) covers no such use: ask the centre for --balance none"
+            "differential privacy (--dp-epsilon) covers no such use: it takes --balance none, which the centre sets"
         )
     return None
 
