@@ -44,7 +44,7 @@ def require(condition: bool, what: str, *, found: object, expected: str) -> None
 BALANCES = ("none", "loss", "sampling", "logits")
 SCHEDULES = ("constant", "cosine", "step")
 SERVER_OPTIMIZERS = ("none", "momentum", "nesterov", "adam")
-BATCH_NORMS = ("averaged", "local", "reestimated")
+BATCH_NORMS = ("averaged", "fixed", "local", "reestimated")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,7 @@ class TrainingSettings:
     balance: str = "none"  # how a site makes up for its class mix, one of BALANCES
     freeze_until: str = ""  # the model's layers up to this one stay as they are
     layer_lr_decay: float = 1.0  # each block's learning rate is its successor's times this
+    fixed_norm: bool = False  # BatchNorm normalises by the statistics that came with the model, and keeps them
 
     def __post_init__(self) -> None:
         _require_number("--local-epochs", self.local_epochs, low=0.0, high=1000.0)
@@ -227,9 +228,13 @@ class RunSettings:
         return "+".join([*self.pre, self.aggregator])
 
     def training_in(self, round_number: int) -> TrainingSettings:
-        """Return what workers are asked in a round (from 1): the learning rate follows the schedule."""
+        """Return what workers are asked in a round (from 1): the learning rate follows the schedule.
+
+        BatchNorm that is to be fixed is so in the second half.
+        """
         rate = self.training.learning_rate * self._lr_factor(round_number)
-        return replace(self.training, learning_rate=rate)
+        is_fixed = self.batch_norm == "fixed" and 2 * round_number > self.rounds
+        return replace(self.training, learning_rate=rate, fixed_norm=is_fixed)
 
     def _lr_factor(self, round_number: int) -> float:
         if round_number <= self.warmup_rounds:

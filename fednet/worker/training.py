@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from fednet.aggregation.batch_norm import norm_tensors
+from fednet.aggregation.batch_norm import fix, norm_tensors
 from fednet.config import TrainingSettings, derived_seed
 from fednet.errors import TrainingError
 from fednet.worker.compute import Compute
@@ -101,6 +101,8 @@ def _train(
 ) -> TrainingResult:
     began = time.perf_counter()
     model.train()
+    if settings.fixed_norm:
+        fix(model)
     model.to(memory_format=torch.channels_last)
     planned = math.ceil(settings.local_epochs * data.batch_count(settings.batch_size))
     meter = Meter(planned, compute.device, on_progress, epochs=math.ceil(settings.local_epochs))
