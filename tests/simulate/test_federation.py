@@ -8,7 +8,16 @@ import torch
 from torch import nn
 
 from fednet.aggregation.rules.registry import recipe_named
-from fednet.config import ClientPrivacySettings, RunSettings, TrainingSettings, WorkerName
+from fednet.config import (
+    PROPOSED_SCHEDULE,
+    PROPOSED_SERVER,
+    PROPOSED_TRAINING,
+    ClientPrivacySettings,
+    RunSettings,
+    ServerSettings,
+    TrainingSettings,
+    WorkerName,
+)
 from fednet.errors import BadInput
 from fednet.privacy.accounting import epsilon_after
 from fednet.simulate.attacks import ATTACKS, attack_named
@@ -53,9 +62,21 @@ def simulated(
     return VirtualFederation(world(workers, root=recipe.rule.needs_root), settings, recipe, attacked).run()
 
 
-@pytest.mark.parametrize("batch_norm", ["local", "reestimated"])
+@pytest.mark.parametrize("batch_norm", ["fixed", "local", "reestimated"])
 def test_it_learns_whatever_becomes_of_batch_norm(batch_norm: str) -> None:
     assert simulated("multikrum", None, batch_norm=batch_norm).accuracy[-1] > 0.8
+
+
+def test_what_the_commands_propose_learns_and_still_rejects_attackers() -> None:
+    training = replace(PROPOSED_TRAINING, local_epochs=1)
+    proposed: dict[str, Any] = {"training": training, "server": PROPOSED_SERVER, "lr_schedule": PROPOSED_SCHEDULE}
+    found = simulated("multikrum", "sign-flip", rounds=8, batch_norm="fixed", **proposed)
+    assert found.accuracy[-1] > 0.8
+    assert found.attackers_selected == [0] * 8
+    plain = simulated(
+        "multikrum", "sign-flip", rounds=8, batch_norm="fixed", **(proposed | {"server": ServerSettings()})
+    )
+    assert found.accuracy != plain.accuracy, "the sites' loss of momentum is made up for"
 
 
 def test_it_learns_what_the_hospitals_know() -> None:
