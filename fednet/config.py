@@ -339,7 +339,7 @@ def name_and_parameters(text: str, *, option: str) -> tuple[str, dict[str, float
     return name.strip(), parameters
 
 
-PROPOSED_TRAINING = TrainingSettings(local_epochs=0.125, batch_size=8, balance="logits")
+PROPOSED_TRAINING = TrainingSettings(local_epochs=0.125, batch_size=8, learning_rate=0.01, balance="logits")
 PROPOSED_SERVER = ServerSettings(optimizer="nesterov", momentum=None)
 PROPOSED_ROUNDS, PROPOSED_SCHEDULE = 96, "cosine"
 """What commands propose for learning: chosen by experiments on the real scans of unlike sites (README, *Measured*).

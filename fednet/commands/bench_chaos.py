@@ -136,10 +136,8 @@ def _site(folder: Path, name: str, *, rounds: int) -> ChaosSite:
     from fednet.commands.processes import coordinator_arguments, free_port, worker_arguments
 
     own, data, port = folder / name, folder / "data", free_port()
-    certs, options = (
-        own / "certs",
-        (*_OPTIONS, *_TRAINING, *_PATIENT, "--rounds", str(rounds), "--resume-if-any", _NO_CACHE),
-    )
+    certs = own / "certs"
+    options = (*_OPTIONS, *_TRAINING, *_PATIENT, "--rounds", str(rounds), "--resume-if-any", _NO_CACHE)
     saves = [own / f"client_{number}.pth" for number in range(1, _WORKERS + 1)]
     lean = ("--num-threads", "1", _NO_CACHE)
     return ChaosSite(
