@@ -121,6 +121,10 @@ class LearnedFolder:
         """Write one result."""
         write_json(self._path(setting, seed), asdict(learned))
 
+    def model_path(self, setting: Setting, seed: int) -> Path:
+        """Return where the last round's model is, as a checkpoint."""
+        return self._path(setting, seed).with_suffix(".pth")
+
     def _path(self, setting: Setting, seed: int) -> Path:
         plain = "".join(c if c.isalnum() else "-" for c in setting.name)
         return self._folder / f"{plain}-seed{seed}.json"

@@ -139,7 +139,8 @@ def bench_learning(
     for number in range(seeds):
         for setting in wanted:
             if results.find(setting, number) is None:
-                results.keep(setting, number, bench.learned(setting, number))
+                learned = bench.learned(setting, number, model_path=results.model_path(setting, number))
+                results.keep(setting, number, learned)
     pooled = [results.find(SETTINGS[0], number) for number in range(seeds)]
     lines = [line_of(each, [results.get(each, number) for number in range(seeds)], pooled) for each in wanted]
     document = {
@@ -183,7 +184,8 @@ class _Bench:
         self._test_from, self._device, self._cache = test_from, device, cache
         self._mixes, self._compiles, self._privacy = mixes, compiles, privacy
 
-    def learned(self, setting: Setting, number: int) -> Learned:
+    def learned(self, setting: Setting, number: int, *, model_path: Path) -> Learned:
+        """Return what became of it, and leave its last model in `model_path`."""
         from data.classes import CLASSES
         from fednet.aggregation.rules.registry import recipe_named
         from fednet.bench.learning import CENTRALISED, Learned, centralised
@@ -191,6 +193,7 @@ class _Bench:
         from fednet.reporting.metrics import metrics_of, predictions
         from fednet.simulate.attacks import attack_named
         from fednet.simulate.federation import VirtualFederation
+        from models import checkpoint
 
         recipe = recipe_named(self._settings.aggregator, self._settings.pre)
         most = automatic_byzantine(setting.workers)
@@ -218,6 +221,10 @@ class _Bench:
             raise BadInput(f"bench learning, {setting.name}", found=f"a run that parked: {found.parked}")
         chances, labels = predictions(federation.network(), world.test, batch_size=64)
         judged = metrics_of(chances, labels, classes=CLASSES)
+        facts = checkpoint.CheckpointFacts(
+            model=settings.model, classes=CLASSES, image_size=settings.image_size, round=settings.rounds
+        )
+        checkpoint.save(model_path, federation.network().state_dict(), facts)
         return Learned(
             accuracy=found.accuracy,
             macro_f1=judged.macro_f1,

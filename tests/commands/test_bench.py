@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from fednet.commands import training_speed
+from models import checkpoint
 from tests.commands.running import run
 
 
@@ -123,6 +124,8 @@ def test_learning_is_compared_with_pooled_scans_and_goes_on_where_it_stopped(
     lines = json.loads(ran.out)["lines"]
     assert [each["setting"] for each in lines] == ["centralised", "4 sites, i.i.d."]
     assert lines[1]["behind"]["value"] == pytest.approx(lines[1]["accuracy"] - lines[0]["accuracy"])
+    models = sorted((tmp_path / "out").glob("*.pth"))
+    assert [checkpoint.load(path).facts.model for path in models] == ["small-cnn"] * 2
     again = run(capsys, *arguments, "--json")
     assert json.loads(again.out)["lines"] == lines
     assert "round 1" not in again.err
