@@ -44,14 +44,14 @@ def require(condition: bool, what: str, *, found: object, expected: str) -> None
 BALANCES = ("none", "loss", "sampling", "logits")
 SCHEDULES = ("constant", "cosine", "step")
 SERVER_OPTIMIZERS = ("none", "momentum", "nesterov", "adam")
-BATCH_NORMS = ("averaged", "fixed", "local", "reestimated")
+BATCH_NORMS = ("averaged", "local", "reestimated")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
     """What a coordinator asks of a worker's local training in one round."""
 
-    local_epochs: float = 1  # a part of one takes so many of its batches, others in each round
+    local_epochs: float = 1  # a part of one takes the nearest number of its batches, others in each round
     batch_size: int = 32
     learning_rate: float = 0.02
     momentum: float = 0.9
@@ -62,7 +62,10 @@ class TrainingSettings:
     balance: str = "none"  # how a site makes up for its class mix, one of BALANCES
     freeze_until: str = ""  # the model's layers up to this one stay as they are
     layer_lr_decay: float = 1.0  # each block's learning rate is its successor's times this
-    fixed_norm: bool = False  # BatchNorm normalises by the statistics that came with the model, and keeps them
+
+    def steps(self, batches: int) -> int:
+        """Return how many steps a site takes in a round whose epoch has so many batches: one at least."""
+        return max(1, round(self.local_epochs * batches)) if self.local_epochs > 0 and batches > 0 else 0
 
     def __post_init__(self) -> None:
         _require_number("--local-epochs", self.local_epochs, low=0.0, high=1000.0)
@@ -228,13 +231,9 @@ class RunSettings:
         return "+".join([*self.pre, self.aggregator])
 
     def training_in(self, round_number: int) -> TrainingSettings:
-        """Return what workers are asked in a round (from 1): the learning rate follows the schedule.
-
-        BatchNorm that is to be fixed is so in the second half.
-        """
+        """Return what workers are asked in a round (from 1): the learning rate follows the schedule."""
         rate = self.training.learning_rate * self._lr_factor(round_number)
-        is_fixed = self.batch_norm == "fixed" and 2 * round_number > self.rounds
-        return replace(self.training, learning_rate=rate, fixed_norm=is_fixed)
+        return replace(self.training, learning_rate=rate)
 
     def _lr_factor(self, round_number: int) -> float:
         if round_number <= self.warmup_rounds:

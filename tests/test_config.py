@@ -92,16 +92,6 @@ def test_a_delta_that_would_give_one_hospital_away_is_refused() -> None:
         settings(workers=20, client_privacy=ClientPrivacySettings(clip=1.0, noise=1.0, delta=0.05))
 
 
-@pytest.mark.parametrize(("rounds", "free"), [(1, 0), (2, 1), (7, 3), (8, 4)])
-def test_batch_norm_is_fixed_in_the_second_half_where_it_is_asked_for(rounds: int, free: int) -> None:
-    asked = settings(rounds=rounds, batch_norm="fixed")
-    assert [asked.training_in(number).fixed_norm for number in range(1, rounds + 1)] == [
-        *([False] * free),
-        *([True] * (rounds - free)),
-    ]
-    assert not settings(rounds=rounds).training_in(rounds).fixed_norm
-
-
 def test_differences_name_the_setting_and_both_values() -> None:
     assert settings().differences(settings(seed=3)) == ["seed: 0, not 3"]
 

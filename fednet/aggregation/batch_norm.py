@@ -44,21 +44,10 @@ def norm_tensors(model: nn.Module) -> frozenset[str]:
 
 def require_batch_norm(model: nn.Module, *, name: str, asked: str) -> None:
     """Raise `BadInput` where `asked` (of `config.BATCH_NORMS`) means something that this model has not."""
-    if asked in ("local", "reestimated") and not _layers(model):
+    if asked != "averaged" and not _layers(model):
         raise BadInput(
             f"--batch-norm {asked}", found=f"{name}, which has no BatchNorm", todo="leave the option out, or --model"
         )
-
-
-def fix(model: nn.Module) -> None:
-    """Have all BatchNorm layers normalise by their statistics and keep them, while the rest of the model trains.
-
-    Statistics of a batch are those of the site's own class mix, by which no other site's scans, and no test's, will be
-    normalised (Zhong, Chen, Chao, "Making Batch Normalization Great in Federated Deep Learning", 2023: FixBN). Until
-    the model is next put into training.
-    """
-    for layer in _layers(model).values():
-        layer.eval()
 
 
 def reestimate(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,26 +41,32 @@ class ServerState:
 FRESH = ServerState(moments={})
 
 
-def fitted(settings: ServerSettings, training: TrainingSettings, samples: Sequence[int]) -> ServerSettings:
+Counted = Sequence[tuple[float, int]]
+"""Of each update of a round: its share of the step, and how many samples it was trained on."""
+
+
+def fitted(settings: ServerSettings, training: TrainingSettings, counted: Counted) -> ServerSettings:
     """Return the settings with a momentum, where they leave it open.
 
-    `samples`: of each update of the round; none, and so no momentum, where privacy forbids to count them.
+    `counted`: nothing, and so no momentum, where privacy forbids to count samples.
     """
     if settings.momentum is not None:
         return settings
-    return replace(settings, momentum=lost_by_sites(training, samples))
+    return replace(settings, momentum=lost_by_sites(training, counted))
 
 
-def lost_by_sites(training: TrainingSettings, samples: Sequence[int]) -> float:
-    """Return which share of its way a site's momentum loses by starting from nothing in each round, 0 to below 1.
+def lost_by_sites(training: TrainingSettings, counted: Counted) -> float:
+    """Return which share of their way the sites' momenta lose by starting from nothing in each round, 0 to below 1.
 
-    Of the site with the middle number of samples, so a minority that lies moves it little. With momentum m the t-th of
-    H steps along an even slope is shorter by m^(t+1) of it than one of SGD that runs on: together m^2 (1 - m^H) /
-    (1 - m) of H steps. A server that repeats this share of its last step makes up for it.
+    With momentum m the t-th of H steps along an even slope is shorter by m^(t+1) of it than one of SGD that runs on:
+    together m^2 (1 - m^H) / (1 - m) steps. Summed over the updates as the step is. A server that repeats this share of
+    its last step makes up for it.
     """
-    batches = [math.ceil(training.local_epochs * math.ceil(count / training.batch_size)) for count in samples]
-    steps, momentum = statistics.median_low(batches) if batches else 0, training.momentum
-    return momentum**2 * (1 - momentum**steps) / ((1 - momentum) * steps) if steps else 0.0
+    momentum = training.momentum
+    taken = [(weight, training.steps(math.ceil(samples / training.batch_size))) for weight, samples in counted]
+    way = sum(weight * steps for weight, steps in taken)
+    lost = sum(weight * momentum**2 * (1 - momentum**steps) / (1 - momentum) for weight, steps in taken)
+    return lost / way if way > 0 else 0.0
 
 
 def server_step(step: torch.Tensor, before: ServerState, settings: ServerSettings) -> tuple[torch.Tensor, ServerState]:

@@ -47,8 +47,8 @@ def attacked(attack: str) -> Setting:
 def centralised(settings: RunSettings) -> RunSettings:
     """Return the settings of the centralised training: the same epochs, in rounds of about one, without a server.
 
-    So nothing holds the baseline back that only a federation needs: no momentum starts anew within an epoch, no
-    server's optimiser comes after it, and BatchNorm is as ever.
+    So nothing holds the baseline back that only a federation needs: no momentum starts anew within an epoch, and no
+    server's optimiser comes after it.
     """
     epochs = settings.rounds * settings.training.local_epochs
     rounds = max(1, round(epochs))
@@ -58,7 +58,6 @@ def centralised(settings: RunSettings) -> RunSettings:
         warmup_rounds=min(rounds - 1, round(settings.warmup_rounds * rounds / settings.rounds)),
         training=replace(settings.training, local_epochs=epochs / rounds),
         server=ServerSettings(),
-        batch_norm="averaged",
     )
 
 

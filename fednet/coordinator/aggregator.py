@@ -142,8 +142,8 @@ def combine_updates(
     step, told = outcome.step, None
     if release is not None:
         step, told = release(step, clipped_in(outcome))
-    samples = [] if is_private else [updates[worker].samples for worker in workers]
-    optimizer = fitted(settings.server, settings.training, samples)
+    counted = [] if is_private else [(each.weight, updates[each.worker].samples) for each in outcome.verdicts]
+    optimizer = fitted(settings.server, settings.training, counted)
     step, after = server_step(step, server, optimizer)
     model = applied(base, step, outcome.buffers, manifest)
     return Combined(model, outcome, frozenset(quarantined), after, optimizer, told)

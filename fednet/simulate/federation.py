@@ -200,8 +200,9 @@ class VirtualFederation:
             trust=self._trust(number) if self._recipe.rule.needs_root else None,
         )
         step = self._released(self._outcome.step, number)
-        samples = [] if is_private else [submissions[name].samples for name in workers]
-        optimizer = fitted(self._settings.server, self._settings.training, samples)
+        verdicts = [] if is_private else self._outcome.verdicts
+        counted = [(each.weight, submissions[each.worker].samples) for each in verdicts]
+        optimizer = fitted(self._settings.server, self._settings.training, counted)
         step, self._server = server_step(step, self._server, optimizer)
         self._model = applied(self._model, step, self._outcome.buffers, self._manifest)
         if self._settings.batch_norm == "reestimated":

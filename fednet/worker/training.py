@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from fednet.aggregation.batch_norm import fix, norm_tensors
+from fednet.aggregation.batch_norm import norm_tensors
 from fednet.config import TrainingSettings, derived_seed
 from fednet.errors import TrainingError
 from fednet.worker.compute import Compute
@@ -77,9 +77,9 @@ def train(
 ) -> TrainingResult:
     """Train `model`, which is on the device of `compute`, in place for `settings.local_epochs` epochs of SGD.
 
-    Of half an epoch, half its batches are taken, rounded up. In channels_last, which is faster on every device. The
-    same seed, data and thread count give the same bits on the CPU. Raises `TrainingError` when the loss is not finite
-    any more, or one scan is all there is for BatchNorm; `BadInput` for a layer that is not there.
+    Of a part of an epoch, the nearest number of its batches is taken. In channels_last, which is faster on every
+    device. The same seed, data and thread count give the same bits on the CPU. Raises `TrainingError` when the loss is
+    not finite any more, or one scan is all there is for BatchNorm; `BadInput` for a layer that is not there.
 
     Of a worker in several processes (`Compute.replicas`) all train alike: the first one's call begins the training,
     with its model, and its `should_stop` counts. Raises `ProcessLost` where one is gone.
@@ -101,10 +101,8 @@ def _train(
 ) -> TrainingResult:
     began = time.perf_counter()
     model.train()
-    if settings.fixed_norm:
-        fix(model)
     model.to(memory_format=torch.channels_last)
-    planned = math.ceil(settings.local_epochs * data.batch_count(settings.batch_size))
+    planned = settings.steps(data.batch_count(settings.batch_size))
     meter = Meter(planned, compute.device, on_progress, epochs=math.ceil(settings.local_epochs))
     mean_loss, stopped = 0.0, False
     with partly_frozen(model, settings.freeze_until):

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -50,33 +51,50 @@ def test_nesterovs_momentum_is_torchs_too() -> None:
         assert torch.allclose(mine, reference, atol=1e-6)
 
 
+def way(training: TrainingSettings, samples: int) -> float:
+    """Return how far torch's SGD comes in a round along an even slope of one, at a learning rate of one."""
+    parameter = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
+    optimiser = torch.optim.SGD([parameter], lr=1.0, momentum=training.momentum, nesterov=training.momentum > 0)
+    parameter.grad = torch.tensor(-1.0, dtype=torch.float64)
+    for _ in range(training.steps(math.ceil(samples / training.batch_size))):
+        optimiser.step()
+    return float(parameter.detach())
+
+
 @pytest.mark.parametrize("steps", [1, 15, 200])
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 def test_what_sites_lose_is_what_torchs_momentum_lags_behind_on_an_even_slope(steps: int, momentum: float) -> None:
-    parameter = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
-    optimiser = torch.optim.SGD([parameter], lr=1.0, momentum=momentum, nesterov=momentum > 0)
-    parameter.grad = torch.tensor(-1.0, dtype=torch.float64)
-    for _ in range(steps):
-        optimiser.step()
-    whole_way = steps / (1 - momentum)
     training = TrainingSettings(local_epochs=0.5, batch_size=4, momentum=momentum)
-    assert lost_by_sites(training, [8 * steps]) == pytest.approx(1 - float(parameter.detach()) / whole_way)
+    whole_way = steps / (1 - momentum)
+    assert lost_by_sites(training, [(0.3, 8 * steps)]) == pytest.approx(1 - way(training, 8 * steps) / whole_way)
 
 
-def test_the_middle_site_says_what_sites_lose() -> None:
+@pytest.mark.parametrize("sizes", [[200, 200], [8, 2000], [50, 60, 900, 1000]])
+def test_with_sites_of_any_sizes_the_model_comes_as_far_as_sgd_that_runs_on(sizes: list[int]) -> None:
+    training = TrainingSettings(local_epochs=0.25, batch_size=8)
+    counted = [(size / sum(sizes), size) for size in sizes]
+    server = fitted(ServerSettings(optimizer="nesterov", momentum=None), training, counted)
+    step = torch.tensor([sum(share * way(training, size) for share, size in counted)])
+    state, moved = FRESH, step
+    for _ in range(200):  # until its own momentum has gathered
+        moved, state = server_step(step, state, server)
+    ran_on = sum(share * training.steps(math.ceil(size / 8)) for share, size in counted) / (1 - training.momentum)
+    assert float(moved) == pytest.approx(ran_on, rel=1e-4)
+
+
+def test_nothing_that_is_counted_is_nothing_lost() -> None:
     training = TrainingSettings(batch_size=10)
-    alone = lost_by_sites(training, [200])
-    assert lost_by_sites(training, [200, 1, 10**9]) == lost_by_sites(training, [200, 190, 10**9, 10**9]) == alone
-    assert lost_by_sites(training, []) == lost_by_sites(replace(training, local_epochs=0), [200]) == 0.0
-    assert 0 < lost_by_sites(training, [1]) < 1
+    idle = replace(training, local_epochs=0)
+    assert lost_by_sites(training, []) == lost_by_sites(idle, [(1.0, 200)]) == lost_by_sites(training, [(0, 9)]) == 0.0
+    assert 0 < lost_by_sites(training, [(1.0, 1)]) < 1
 
 
 def test_a_momentum_that_is_left_open_is_what_sites_lose() -> None:
     training = TrainingSettings(batch_size=10)
     left_open = ServerSettings(optimizer="nesterov", momentum=None)
-    assert fitted(left_open, training, [200]).momentum == lost_by_sites(training, [200])
+    assert fitted(left_open, training, [(1.0, 200)]).momentum == lost_by_sites(training, [(1.0, 200)])
     given = ServerSettings(optimizer="nesterov", momentum=0.3)
-    assert fitted(given, training, [200]) is given
+    assert fitted(given, training, [(1.0, 200)]) is given
 
 
 def test_adam_follows_its_paper_step_by_step() -> None:

@@ -44,22 +44,6 @@ def test_a_single_scan_is_too_few_for_batch_norm() -> None:
         run(tiny_net(), TinyData(1))
 
 
-def test_fixed_statistics_stay_while_everything_else_trains() -> None:
-    model = tiny_net()
-    layer = model.features[1]
-    run(model, TinyData(), TrainingSettings(local_epochs=1, batch_size=8))
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    run(model, TinyData(), TrainingSettings(local_epochs=1, batch_size=8, fixed_norm=True))
-    same = {name for name, value in model.state_dict().items() if torch.equal(value, before[name])}
-    assert same == {f"features.1.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
-    images = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    half = model(images[:4]).detach()
-    assert torch.allclose(half, model(images).detach()[:4], atol=1e-6), "an image's result depends on it alone"
-    run(model, TinyData(), TrainingSettings(local_epochs=1, batch_size=8))
-    assert layer.training
-    assert not torch.equal(model.state_dict()["features.1.running_mean"], before["features.1.running_mean"])
-
-
 def test_no_epochs_change_nothing() -> None:
     model = tiny_net()
     before = weights(model)
@@ -67,7 +51,7 @@ def test_no_epochs_change_nothing() -> None:
     assert torch.equal(weights(model), before)
 
 
-@pytest.mark.parametrize(("epochs", "batches"), [(0.25, 2), (0.3, 3), (0.01, 1), (1.5, 12)])
+@pytest.mark.parametrize(("epochs", "batches"), [(0.25, 2), (0.3, 2), (0.4, 3), (0.01, 1), (1.5, 12)])
 def test_a_part_of_an_epoch_takes_so_many_of_its_batches(epochs: float, batches: int) -> None:
     settings = TrainingSettings(local_epochs=epochs, batch_size=8, learning_rate=0.05)
     assert run(tiny_net(), TinyData(64), settings).batches == batches
