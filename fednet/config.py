@@ -235,6 +235,22 @@ class RunSettings:
         rate = self.training.learning_rate * self._lr_factor(round_number)
         return replace(self.training, learning_rate=rate)
 
+    def alone(self) -> RunSettings:
+        """Return the settings of the same training without a federation: as many epochs, in rounds of about one.
+
+        So nothing holds such a baseline back that only a federation needs: momentum does not start anew within an
+        epoch, and no server's optimiser comes after it.
+        """
+        epochs = self.rounds * self.training.local_epochs
+        rounds = max(1, round(epochs))
+        return replace(
+            self,
+            rounds=rounds,
+            warmup_rounds=min(rounds - 1, round(self.warmup_rounds * rounds / self.rounds)),
+            training=replace(self.training, local_epochs=epochs / rounds),
+            server=ServerSettings(),
+        )
+
     def _lr_factor(self, round_number: int) -> float:
         if round_number <= self.warmup_rounds:
             return round_number / (self.warmup_rounds + 1)
@@ -338,10 +354,8 @@ def name_and_parameters(text: str, *, option: str) -> tuple[str, dict[str, float
     return name.strip(), parameters
 
 
+# What commands propose for learning, chosen by experiments on the real scans of unlike sites (README, *Measured*); the
+# classes' own defaults are the plain forms that these depart from.
 PROPOSED_TRAINING = TrainingSettings(local_epochs=0.125, batch_size=8, learning_rate=0.01, balance="logits")
 PROPOSED_SERVER = ServerSettings(optimizer="nesterov", momentum=None)
 PROPOSED_ROUNDS, PROPOSED_SCHEDULE = 96, "cosine"
-"""What commands propose for learning: chosen by experiments on the real scans of unlike sites (README, *Measured*).
-
-The classes' own defaults, beside them, are the plain forms that these depart from.
-"""

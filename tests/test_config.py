@@ -5,6 +5,7 @@ import pytest
 from fednet.config import (
     ClientPrivacySettings,
     RunSettings,
+    ServerSettings,
     TrainingSettings,
     automatic_byzantine,
     automatic_quorum,
@@ -90,6 +91,25 @@ def test_half_a_client_level_privacy_is_refused(fields: dict[str, float]) -> Non
 def test_a_delta_that_would_give_one_hospital_away_is_refused() -> None:
     with pytest.raises(BadInput, match="--client-dp-delta"):
         settings(workers=20, client_privacy=ClientPrivacySettings(clip=1.0, noise=1.0, delta=0.05))
+
+
+@pytest.mark.parametrize(
+    ("rounds", "local_epochs", "warmup", "expected"),
+    [(96, 0.125, 8, (12, 1.0, 1)), (12, 4, 0, (48, 1.0, 0)), (10, 0.25, 9, (2, 1.25, 1)), (3, 0.1, 1, (1, 0.3, 0))],
+)
+def test_a_training_alone_takes_the_same_epochs_one_by_one_and_has_no_server(
+    rounds: int, local_epochs: float, warmup: int, expected: tuple[int, float, int]
+) -> None:
+    run = settings(
+        rounds=rounds,
+        warmup_rounds=warmup,
+        server=ServerSettings(optimizer="nesterov"),
+        training=TrainingSettings(local_epochs=local_epochs),
+    )
+    found = run.alone()
+    assert (found.rounds, found.warmup_rounds, found.server) == (expected[0], expected[2], ServerSettings())
+    assert found.training.local_epochs == pytest.approx(expected[1])
+    assert found.rounds * found.training.local_epochs == pytest.approx(rounds * local_epochs)
 
 
 def test_differences_name_the_setting_and_both_values() -> None:

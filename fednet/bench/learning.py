@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fednet.config import RunSettings, ServerSettings
 from fednet.errors import BadInput
 from fednet.reporting.intervals import Interval, Outputs, difference
 from fednet.storage.atomic import write_json
@@ -42,23 +41,6 @@ def attacked(attack: str) -> Setting:
     """Return the last setting with some of its hospitals malicious."""
     last = SETTINGS[-1]
     return Setting(f"{last.name}, {attack}", last.workers, last.scheme, last.alpha, attack)
-
-
-def centralised(settings: RunSettings) -> RunSettings:
-    """Return the settings of the centralised training: the same epochs, in rounds of about one, without a server.
-
-    So nothing holds the baseline back that only a federation needs: no momentum starts anew within an epoch, and no
-    server's optimiser comes after it.
-    """
-    epochs = settings.rounds * settings.training.local_epochs
-    rounds = max(1, round(epochs))
-    return replace(
-        settings,
-        rounds=rounds,
-        warmup_rounds=min(rounds - 1, round(settings.warmup_rounds * rounds / settings.rounds)),
-        training=replace(settings.training, local_epochs=epochs / rounds),
-        server=ServerSettings(),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -127,6 +127,7 @@ def bench_learning(
     described = settings.to_dict() | {
         "dataset": source.resolve().name if source else "phantoms",
         "test_from": test_from,
+        "baseline": "in epochs, without a server's optimiser",  # not so in earlier versions
         "mixed_precision": privacy is None and Compute(where, mixes=mixes).precision is not torch.float32,
     }
     if privacy is not None:  # a folder of results from before there was any goes on
@@ -188,7 +189,7 @@ class _Bench:
         """Return what became of it, and leave its last model in `model_path`."""
         from data.classes import CLASSES
         from fednet.aggregation.rules.registry import recipe_named
-        from fednet.bench.learning import CENTRALISED, Learned, centralised
+        from fednet.bench.learning import CENTRALISED, Learned
         from fednet.config import automatic_byzantine
         from fednet.reporting.metrics import metrics_of, predictions
         from fednet.simulate.attacks import attack_named
@@ -206,7 +207,7 @@ class _Bench:
             byzantine=byzantine,
         )
         if setting.name == CENTRALISED:
-            settings = centralised(settings)
+            settings = settings.alone()
         world = self._world(setting, settings)
         attack = attack_named(setting.attack, classes=len(CLASSES)) if setting.attack else None
         began = time.monotonic()

@@ -17,6 +17,7 @@ from fednet.commands.computing import computing_options, prepared_device
 from fednet.commands.logs import start_logging
 from fednet.commands.options import (
     aggregator_option,
+    begun_options,
     cache_options,
     cache_place,
     certs_option,
@@ -24,6 +25,7 @@ from fednet.commands.options import (
     client_privacy_settings,
     compress_option,
     device_option,
+    is_given,
     json_option,
     learning_options,
     learning_settings,
@@ -179,6 +181,7 @@ def start(
     from fednet.commands.reporting import ReportEachRound, report_at_end
     from fednet.commands.serving import ServingOptions, certify, serve_run
     from fednet.compression.forms import form_named
+    from fednet.coordinator.privacy_ledger import planned
     from fednet.coordinator.record import Retention
     from fednet.reporting.aside import Aside
     from fednet.reporting.console import RunConsole
@@ -195,6 +198,10 @@ def start(
     begun = settings_in(run_dir) if run_dir is not None else None
     if begun is not None and run_dir is not None and not resume:
         resume = resume_if_any or _offers_to_resume(run_dir)
+    if resume and begun is not None:  # how a run learns is its own: defaults change between versions
+        own = {name: value for name, value in begun_options(begun).items() if not is_given(name)}
+        rounds = own.pop("rounds", rounds)
+        learning |= own
     privacy = client_privacy_settings(learning)
     if aggregator == "auto" and privacy.is_on:
         aggregator = "fedavg"  # what can be noised least
@@ -227,6 +234,7 @@ def start(
         early_stop=early_stop,
         client_privacy=privacy,
     )
+    settings = planned(settings)
     if run_dir is None:
         run_dir = _unfinished_like(settings, Path("runs"))
         resume = run_dir is not None
@@ -257,8 +265,15 @@ def start(
     console: RunReporter = LogReporter()
     if log_format != "json":
         earlier = rounds_after(folder, 0) if goes_on else ()
-        console = RunConsole(quiet=quiet, to_stderr=as_json, rounds=rounds, earlier=earlier)
+        console = RunConsole(quiet=quiet, to_stderr=as_json, rounds=settings.rounds, earlier=earlier)
     console = Aside(console)
+    if settings.rounds < rounds:
+        console.notice(f"--client-dp-epsilon {privacy.epsilon:g} allows {settings.rounds} of {rounds} rounds")
+    if resume and begun is not None and begun.rounds != settings.rounds and settings.lr_schedule != "constant":
+        console.notice(
+            f"Warning: from here on the learning rate's {settings.lr_schedule} schedule is that of {settings.rounds} "
+            f"rounds, not of {begun.rounds}: it may leap"
+        )
     if tensorboard and is_first:
         console = Together(console, _event_files(folder, goes_on=goes_on))
     if report_each_round and is_first:

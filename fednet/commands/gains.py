@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 @click.option(
     "--own", "own_paths", type=click.Path(path_type=Path), multiple=True, help="The sites' client_ID.pth, in order."
 )
-@rounds_option("Of a site alone, of --local-epochs each.")
+@rounds_option("Of the run: a site alone trains as many epochs, of --local-epochs each round.")
 @training_options
 @schedule_options
 @pretrained_option
@@ -122,7 +122,7 @@ def command(
         lr_schedule=lr_schedule,
         warmup_rounds=warmup_rounds,
         training=training_settings(local),
-    )
+    ).alone()
     start = wiring.new_model(settings.model, seed=seed, pretrained=pretrained, weights=weights, notice=notice)
     require_trainable(start, settings.training)
     tuning = tuning_settings(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from fednet.commands.logs import LEVELS
 from fednet.config import (
@@ -80,7 +81,6 @@ pre_option = click.option(
     help="Before the rule: similarity, nnm, bucketing, norm-clipping or arc; repeatable, in order.",
 )
 
-_LOCAL = PROPOSED_TRAINING
 _SERVER = ServerSettings()
 _ADAMS_LR = 0.01  # its steps do not shrink with the updates: at 1 each weight would move by about 1 in the first round
 
@@ -101,28 +101,32 @@ def rounds_option(text: str) -> Callable[[F], F]:
 local_epochs_option = click.option(
     "--local-epochs",
     type=float,
-    default=_LOCAL.local_epochs,
+    default=PROPOSED_TRAINING.local_epochs,
     show_default=True,
     callback=lambda context, option, value: int(value) if value.is_integer() else value,
     help="Epochs at a worker, each round; 0.25: a quarter of its batches.",
 )
 _TRAINING = (
     local_epochs_option,
-    _number("--batch-size", _LOCAL.batch_size, "Images a step."),
-    _number("--lr", _LOCAL.learning_rate, "Learning rate of SGD."),
-    _number("--momentum", _LOCAL.momentum, "Momentum of SGD (Nesterov)."),
-    _number("--weight-decay", _LOCAL.weight_decay, "L2 penalty."),
-    click.option("--augment/--no-augment", default=_LOCAL.augment, help="Mirror, turn, shift, zoom (default: yes)."),
-    _number("--prox-mu", _LOCAL.proximal_mu, "FedProx: pull back to the round's global model."),
-    _number("--label-smoothing", _LOCAL.label_smoothing, "Share of a label that the other classes get."),
+    _number("--batch-size", PROPOSED_TRAINING.batch_size, "Images a step."),
+    _number("--lr", PROPOSED_TRAINING.learning_rate, "Learning rate of SGD."),
+    _number("--momentum", PROPOSED_TRAINING.momentum, "Momentum of SGD (Nesterov)."),
+    _number("--weight-decay", PROPOSED_TRAINING.weight_decay, "L2 penalty."),
+    click.option(
+        "--augment/--no-augment", default=PROPOSED_TRAINING.augment, help="Mirror, turn, shift, zoom (default: yes)."
+    ),
+    _number("--prox-mu", PROPOSED_TRAINING.proximal_mu, "FedProx: pull back to the round's global model."),
+    _number("--label-smoothing", PROPOSED_TRAINING.label_smoothing, "Share of a label that the other classes get."),
     _choice(
         "--balance",
         BALANCES,
-        _LOCAL.balance,
+        PROPOSED_TRAINING.balance,
         "Make up for a site's class mix: by weights in the loss, by drawing, or by shifted logits.",
     ),
-    click.option("--freeze-until", default=_LOCAL.freeze_until, help="Leave the layers up to this one as they are."),
-    _number("--layer-lr-decay", _LOCAL.layer_lr_decay, "A block's learning rate, of the next block's."),
+    click.option(
+        "--freeze-until", default=PROPOSED_TRAINING.freeze_until, help="Leave the layers up to this one as they are."
+    ),
+    _number("--layer-lr-decay", PROPOSED_TRAINING.layer_lr_decay, "A block's learning rate, of the next block's."),
 )
 _RUN: dict[str, Any] = {each.name: each.default for each in fields(RunSettings)}
 _SCHEDULE = (
@@ -270,6 +274,38 @@ def learning_settings(given: dict[str, Any]) -> dict[str, Any]:
         tau=given.pop("server_tau"),
     )
     return {"server": server} | {name: given.pop(name) for name in ("lr_schedule", "warmup_rounds", "batch_norm")}
+
+
+def begun_options(begun: RunSettings) -> dict[str, Any]:
+    """Return what `rounds_option`, `training_options` and `learning_options` would have to say for this run."""
+    training, server = begun.training, begun.server
+    return {
+        "rounds": begun.rounds,
+        "local_epochs": training.local_epochs,
+        "batch_size": training.batch_size,
+        "lr": training.learning_rate,
+        "momentum": training.momentum,
+        "weight_decay": training.weight_decay,
+        "augment": training.augment,
+        "prox_mu": training.proximal_mu,
+        "label_smoothing": training.label_smoothing,
+        "balance": training.balance,
+        "freeze_until": training.freeze_until,
+        "layer_lr_decay": training.layer_lr_decay,
+        "lr_schedule": begun.lr_schedule,
+        "warmup_rounds": begun.warmup_rounds,
+        "server_optimizer": server.optimizer,
+        "server_lr": server.learning_rate,
+        "server_momentum": server.momentum,
+        "server_beta2": server.beta_2,
+        "server_tau": server.tau,
+        "batch_norm": begun.batch_norm,
+    }
+
+
+def is_given(name: str) -> bool:
+    """Whether the person has said so, of a parameter of the command that runs: in any other case it has a default."""
+    return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
 
 
 def _with(function: F, options: Sequence[Callable[[F], F]]) -> F:

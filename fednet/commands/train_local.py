@@ -43,7 +43,7 @@ from fednet.commands.privacy_options import (
     help="Folder with validation/ and test/, judged after every epoch.",
 )
 @model_options
-@rounds_option("How often it is judged: as a run's rounds.")
+@rounds_option("Of the run it is compared with: as many epochs are trained, and judged one by one.")
 @training_options
 @schedule_options
 @privacy_options
@@ -78,7 +78,8 @@ def command(
 ) -> None:
     """Train on FOLDERS pooled: one hospital alone, or all of them as if their scans could be in one place.
 
-    With the settings of a run it is that run's baseline: --rounds times --local-epochs, on the same schedule.
+    With the settings of a run it is that run's baseline: --rounds times --local-epochs, one epoch after the other, on
+    the same schedule.
     """
     import torch
 
@@ -109,7 +110,7 @@ def command(
         lr_schedule=lr_schedule,
         warmup_rounds=warmup_rounds,
         training=training_settings(local),
-    )
+    ).alone()
     private = privacy_settings(local)
     require_private(private, compiles=local["compiles"], mixes=local["mixes"])
     where, place = prepared_device(device, local, notice=notice), cache_place(cache, no_cache=no_cache)

@@ -44,7 +44,7 @@ class Combined:
     outcome: Outcome
     quarantined: frozenset[WorkerName]
     server: ServerState  # what the server's optimiser remembers after it
-    optimizer: ServerSettings  # the server's, as it was in this round
+    server_settings: ServerSettings  # of the optimiser in this round: its momentum may follow from the updates
     privacy: dict[str, Any] | None = None  # what the step's noise has spent, where it has any
     map: list[list[float]] | None = None  # the scored updates in the plane, as of `mapped`
 
@@ -80,7 +80,11 @@ class Combined:
                 "cut": _finite(self.outcome.cut),
                 "note": self.outcome.note,
                 "squared_distances": self._distances(),
-                **({"server_momentum": self.optimizer.momentum} if self.optimizer.optimizer != "none" else {}),
+                **(
+                    {"server_momentum": self.server_settings.momentum}
+                    if self.server_settings.optimizer != "none"
+                    else {}
+                ),
                 **({"map": self.map} if self.map is not None else {}),
             },
             **({"client_privacy": self.privacy} if self.privacy is not None else {}),
@@ -143,10 +147,10 @@ def combine_updates(
     if release is not None:
         step, told = release(step, clipped_in(outcome))
     counted = [] if is_private else [(each.weight, updates[each.worker].samples) for each in outcome.verdicts]
-    optimizer = fitted(settings.server, settings.training, counted)
-    step, after = server_step(step, server, optimizer)
+    server_settings = fitted(settings.server, settings.training, counted)
+    step, after = server_step(step, server, server_settings)
     model = applied(base, step, outcome.buffers, manifest)
-    return Combined(model, outcome, frozenset(quarantined), after, optimizer, told)
+    return Combined(model, outcome, frozenset(quarantined), after, server_settings, told)
 
 
 def clipped_in(outcome: Outcome) -> int:
@@ -188,7 +192,7 @@ def model_with(
     own = torch.empty(manifest.parameter_bytes, dtype=torch.uint8)
     read_spooled(update.path, own, offset=0)
     step = outcome.step + (own.view(torch.float32) - outcome.step) / (others + 1)
-    return applied(base, server_step(step, server, combined.optimizer)[0], outcome.buffers, manifest)
+    return applied(base, server_step(step, server, combined.server_settings)[0], outcome.buffers, manifest)
 
 
 def _buffers(path: Path, manifest: Manifest) -> dict[str, torch.Tensor]:

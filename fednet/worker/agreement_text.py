@@ -31,7 +31,7 @@ TEMPLATE = """\
 # Architectures (any).
 # models = ["resnet18", "resnet18-gn"]
 # Most rounds of a run (any number).
-# max_rounds = 50
+# max_rounds = 200
 # Most passes over the scans in one round (50).
 # max_local_epochs = 5
 # Least and greatest learning rate of a round (0 to 1).

@@ -3,8 +3,7 @@ from typing import Any
 
 import pytest
 
-from fednet.bench.learning import CENTRALISED, SETTINGS, Learned, LearnedFolder, attacked, centralised, line_of
-from fednet.config import RunSettings, ServerSettings, TrainingSettings
+from fednet.bench.learning import CENTRALISED, SETTINGS, Learned, LearnedFolder, attacked, line_of
 from fednet.errors import BadInput
 
 LABELS = [0, 0, 1, 1, 2, 2, 3, 3]
@@ -42,28 +41,6 @@ def test_a_setting_stands_beside_the_pooled_scans_of_the_same_seeds() -> None:
     assert line_of(SETTINGS[0], pooled, pooled).behind is None
     without = line_of(IID, spread, [pooled[0], None])
     assert (without.behind, without.of_pooled, without.behind_by_seed) == (None, None, [])
-
-
-@pytest.mark.parametrize(
-    ("rounds", "local_epochs", "warmup", "expected"),
-    [(96, 0.125, 8, (12, 1.0, 1)), (12, 4, 0, (48, 1.0, 0)), (10, 0.25, 9, (2, 1.25, 1)), (3, 0.1, 1, (1, 0.3, 0))],
-)
-def test_pooled_scans_are_trained_on_in_epochs_and_without_a_server(
-    rounds: int, local_epochs: float, warmup: int, expected: tuple[int, float, int]
-) -> None:
-    settings = RunSettings(
-        model="small-cnn",
-        image_size=16,
-        classes=("a", "b"),
-        rounds=rounds,
-        warmup_rounds=warmup,
-        server=ServerSettings(optimizer="nesterov"),
-        training=TrainingSettings(local_epochs=local_epochs),
-    )
-    found = centralised(settings)
-    assert (found.rounds, found.warmup_rounds, found.server) == (expected[0], expected[2], ServerSettings())
-    assert found.training.local_epochs == pytest.approx(expected[1])
-    assert found.rounds * found.training.local_epochs == pytest.approx(rounds * local_epochs)
 
 
 def test_results_are_found_again_and_never_mixed(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from tests.data.scans import write_folder
 from tests.models.saved import write_model
 
 SIZE = 32
-QUICK = ("--rounds", 2, "--batch-size", 16, "--lr", 0.02, "--tune-epochs", 1, "--hold-out", 0.3, "--pretrained", "no")
+TRAINING = ("--rounds", 2, "--local-epochs", 1, "--batch-size", 16, "--lr", 0.02)
+QUICK = (*TRAINING, "--tune-epochs", 1, "--hold-out", 0.3, "--pretrained", "no")
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +152,7 @@ def test_without_scans_to_hold_out_a_site_is_the_baseline_of_train_local(
     assert (site["scans"], site["trained_on"]) == (12, 12)
     assert found["mean"]["held_out"] is None
     assert "client7 has too few scans" in found["warnings"][-1]
-    settings = ("--model", "small-cnn", "--image-size", SIZE, *QUICK[:6], "--pretrained", "no", "--device", "cpu")
+    settings = ("--model", "small-cnn", "--image-size", SIZE, *TRAINING, "--pretrained", "no", "--device", "cpu")
     trained = document_of(run(capsys, "train-local", small, "--server-data", server, *settings, "--no-cache", "--json"))
     last = trained["rounds"][-1]["test"]
     assert site["test"]["scores"]["alone"] == {"accuracy": last["accuracy"], "macro_f1": last["macro_f1"]}

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -5,7 +6,7 @@ import pytest
 import torch
 
 from fednet.config import ClientPrivacySettings
-from fednet.coordinator.privacy_ledger import CentreLedger, promise, require_affordable
+from fednet.coordinator.privacy_ledger import CentreLedger, planned, promise, require_affordable
 from fednet.errors import BadInput, RunParked, StorageError
 from fednet.privacy.accounting import epsilon_after
 from fednet.storage.store import RunStore
@@ -73,6 +74,17 @@ def test_a_budget_that_was_drawn_for_rounds_which_never_came_is_said(tmp_path: P
     with pytest.raises(BadInput, match="by another round"):
         ledger.require_room()
     store.close()
+
+
+def test_no_more_rounds_are_planned_than_the_epsilon_allows() -> None:
+    asked = settings(rounds=5000, aggregator="fedavg", client_privacy=private(epsilon=8.0))
+    cut = planned(asked)
+    assert 1 < cut.rounds < 5000
+    assert planned(cut) == cut == replace(asked, rounds=cut.rounds)
+    assert f"within 8 there are {cut.rounds}" in promise(asked)
+    assert planned(replace(asked, client_privacy=private(epsilon=1e-6))).rounds == 1
+    endless = replace(asked, client_privacy=private(epsilon=0.0))
+    assert planned(endless) is endless
 
 
 def test_what_is_promised() -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-RUN = ["--model", "small-cnn", "--image-size", "32", "--pretrained", "no", "--device", "cpu"]
-RUN += ["--local-epochs", "1", "--batch-size", "16"]
+MODEL = ["--model", "small-cnn", "--image-size", "32", "--pretrained", "no", "--device", "cpu"]
+RUN = [*MODEL, "--local-epochs", "1", "--batch-size", "16"]
 
 
 def cli(folder: Path, *arguments: object, wait_s: float = 120) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fednet.commands.processes import free_port
-from tests.integration.site import ROOT, cli, finish, join, make_site, running, start, wait_for
+from tests.integration.site import MODEL, ROOT, cli, finish, join, make_site, running, start, wait_for
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -77,7 +77,8 @@ def test_a_killed_coordinator_resumes_and_gives_the_same_model_bit_for_bit(site:
                 workers.enter_context(running(site, f"cut-{number}", *join(port, number)))
             wait_for(site, "cut", "\n1 | ")
             coordinator.kill()
-        with running(site, "cut", *start(site, port, "cut", "--rounds", 3, "--resume")) as coordinator:
+        again = ["coordinator", "start", "--port", port, "--run-dir", "runs/cut", "--workers", 3, *MODEL, "--resume"]
+        with running(site, "cut", *again) as coordinator:  # how it learns, and how long, is what the run began with
             assert coordinator.wait(120) == 0, (site / "cut.log").read_text()
     resumed = json.loads((site / "runs" / "cut" / "history.json").read_text())
     digests = [[each["model_sha256"] for each in history["rounds"]] for history in (whole, resumed)]
