@@ -45,18 +45,13 @@ class WorkerConsent:
     min_free_gpu_memory_gib: float | None = None
 
     def objection_to_run(self, settings: RunSettings) -> str | None:
-        """Return why this hospital takes no part in such a run, or None.
-
-        Its learning rate is lowest in the first round or the last: what is too low there shows now, not then.
-        """
-        ends = (settings.training_in(number) for number in (1, settings.rounds))
-        training = (self.objection_to_training(each) for each in (settings.training, *ends))
+        """Return why this hospital takes no part in such a run, or None."""
         return _joined(
             [
                 self._objection_to_model(settings.model),
                 self.objection_to_length(settings.rounds),
                 self._objection_to_form(settings.compress),
-                next((objection for objection in training if objection is not None), None),
+                self.objection_to_training(settings.training),
             ]
         )
 

@@ -44,15 +44,6 @@ def test_a_run_that_goes_beyond_consent_is_objected_to(
     assert (found is None) if objection is None else (found is not None and objection in found)
 
 
-@pytest.mark.parametrize(("schedule", "warmup"), [("cosine", 0), ("step", 0), ("constant", 9)])
-def test_a_rate_that_will_be_too_low_is_objected_to_before_the_run(schedule: str, warmup: int) -> None:
-    training = TrainingSettings(learning_rate=0.1)
-    run = settings(rounds=20, training=training, lr_schedule=schedule, warmup_rounds=warmup)
-    found = WorkerConsent(min_learning_rate=0.05).objection_to_run(run)
-    assert found is not None and "at least 0.05 agreed" in found
-    assert WorkerConsent(min_learning_rate=0.0001).objection_to_run(run) is None
-
-
 def test_every_objection_is_said() -> None:
     consent = WorkerConsent(models=("resnet18",), max_rounds=1, max_local_epochs=2)
     found = consent.objection_to_run(settings(rounds=2, training=TrainingSettings(local_epochs=3)))
