@@ -220,12 +220,13 @@ class _Bench:
         )
         if found.parked:
             raise BadInput(f"bench learning, {setting.name}", found=f"a run that parked: {found.parked}")
-        chances, labels = predictions(federation.network(), world.test, batch_size=64)
+        network = federation.network()
+        chances, labels = predictions(network, world.test, batch_size=64)
         judged = metrics_of(chances, labels, classes=CLASSES)
         facts = checkpoint.CheckpointFacts(
             model=settings.model, classes=CLASSES, image_size=settings.image_size, round=settings.rounds
         )
-        checkpoint.save(model_path, federation.network().state_dict(), facts)
+        checkpoint.save(model_path, network.state_dict(), facts)
         return Learned(
             accuracy=found.accuracy,
             macro_f1=judged.macro_f1,

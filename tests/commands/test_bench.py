@@ -53,19 +53,8 @@ def test_hospitals_of_a_bench_may_train_under_differential_privacy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = ["--model", "resnet18-gn", "--image-size", 16, "--rounds", 1, "--seeds", 1, "--device", "cpu"]
-    arguments = [
-        "bench",
-        "learning",
-        *small,
-        "--local-epochs",
-        0.1,
-        "--balance",
-        "none",
-        "--settings",
-        "2",
-        "--dp-epsilon",
-        8,
-    ]
+    few = ["--local-epochs", 0.1, "--balance", "none", "--settings", "2"]
+    arguments = ["bench", "learning", *small, *few, "--dp-epsilon", 8]
     ran = run(capsys, *arguments, "--out", tmp_path / "out", "--json")
     assert ran.code == 0, ran.err
     found = json.loads(ran.out)

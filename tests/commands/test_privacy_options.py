@@ -117,20 +117,8 @@ def test_train_local_keeps_a_ledger_beside_its_model_and_ends_with_it(
             save,
             "--json",
         ),
-        *(
-            "--model",
-            "resnet18-gn",
-            "--image-size",
-            "32",
-            "--rounds",
-            "2",
-            "--local-epochs",
-            "1",
-            "--batch-size",
-            "16",
-            "--device",
-            "cpu",
-        ),
+        *("--model", "resnet18-gn", "--image-size", "32", "--device", "cpu"),
+        *("--rounds", "2", "--local-epochs", "1", "--batch-size", "16"),
         *("--balance", "none", "--dp-epsilon", "8", "--lr", "1e-9"),  # so that no later round is better than the first
     ]
     found = run(capsys, *command)

@@ -14,20 +14,8 @@ def test_the_baseline_trains_saves_its_best_and_can_be_evaluated(
     assert run(capsys, "split", *data).code == 0
     model = tmp_path / "local.pth"
     sites = [tmp_path / "client1_data", tmp_path / "client2_data"]
-    settings = [
-        "--model",
-        "small-cnn",
-        "--image-size",
-        "32",
-        "--rounds",
-        "2",
-        "--local-epochs",
-        "1",
-        "--batch-size",
-        "16",
-        "--device",
-        "cpu",
-    ]
+    settings = ["--model", "small-cnn", "--image-size", "32", "--device", "cpu"]
+    settings += ["--rounds", "2", "--local-epochs", "1", "--batch-size", "16"]
     arguments = ["train-local", *sites, "--server-data", tmp_path / "server_data", *settings, "--save", model, "--json"]
     ran = run(capsys, *arguments)
     assert ran.code == 0, ran.err
