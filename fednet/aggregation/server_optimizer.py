@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from fednet.config import ServerSettings, TrainingSettings
+from fednet.aggregation.strategy import Verdict
+from fednet.config import RunSettings, ServerSettings, TrainingSettings, WorkerName
 from fednet.errors import ModelError
 
 
@@ -41,26 +42,24 @@ class ServerState:
 FRESH = ServerState(moments={})
 
 
-Counted = Sequence[tuple[float, int]]
-"""Of each update of a round: its share of the step, and how many samples it was trained on."""
+def fitted(settings: RunSettings, verdicts: Sequence[Verdict], samples: Mapping[WorkerName, int]) -> ServerSettings:
+    """Return the optimiser's settings in a round, with a momentum where the run leaves it open.
 
-
-def fitted(settings: ServerSettings, training: TrainingSettings, counted: Counted) -> ServerSettings:
-    """Return the settings with a momentum, where they leave it open.
-
-    `counted`: nothing, and so no momentum, where privacy forbids to count samples.
+    `samples` that the workers of the `verdicts` claim. Client-level privacy forbids to count them: no momentum then.
     """
-    if settings.momentum is not None:
-        return settings
-    return replace(settings, momentum=lost_by_sites(training, counted))
+    if settings.server.momentum is not None:
+        return settings.server
+    verdicts = [] if settings.client_privacy.is_on else verdicts
+    counted = [(each.weight, samples[each.worker]) for each in verdicts]
+    return replace(settings.server, momentum=lost_by_sites(settings.training, counted))
 
 
-def lost_by_sites(training: TrainingSettings, counted: Counted) -> float:
+def lost_by_sites(training: TrainingSettings, counted: Sequence[tuple[float, int]]) -> float:
     """Return which share of their way the sites' momenta lose by starting from nothing in each round, 0 to below 1.
 
     With momentum m the t-th of H steps along an even slope is shorter by m^(t+1) of it than one of SGD that runs on:
-    together m^2 (1 - m^H) / (1 - m) steps. Summed over the updates as the step is. A server that repeats this share of
-    its last step makes up for it.
+    together m^2 (1 - m^H) / (1 - m) steps. `counted`: of each update its share of the step, and how many samples it was
+    trained on; they are summed as the step is. A server that repeats this share of its last step makes up for it.
     """
     momentum = training.momentum
     taken = [(weight, training.steps(math.ceil(samples / training.batch_size))) for weight, samples in counted]

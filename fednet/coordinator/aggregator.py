@@ -121,6 +121,7 @@ def combine_updates(
     if team.rank == 0:
         announce(team, round_number, updates, quarantined, resent)
     recipe, is_private = recipe_of(settings), settings.client_privacy.is_on
+    samples = {worker: each.samples for worker, each in updates.items()}
     trust = None if trust_in is None else trust_in(base, round_number)
     if team.size > 1 and recipe.rule.needs_root:
         trust = shared_trust(team, trust, width=manifest.parameter_count)
@@ -129,7 +130,7 @@ def combine_updates(
     rows = SpoolRows(paths, width=manifest.parameter_count)
     try:
         outcome = aggregate(
-            [UpdateFacts(worker, claim_of(updates[worker].samples, is_private=is_private)) for worker in workers],
+            [UpdateFacts(worker, claim_of(samples[worker], is_private=is_private)) for worker in workers],
             rows,
             [_buffers(path, manifest) for path in paths],
             recipe=recipe,
@@ -146,8 +147,7 @@ def combine_updates(
     step, told = outcome.step, None
     if release is not None:
         step, told = release(step, clipped_in(outcome))
-    counted = [] if is_private else [(each.weight, updates[each.worker].samples) for each in outcome.verdicts]
-    server_settings = fitted(settings.server, settings.training, counted)
+    server_settings = fitted(settings, outcome.verdicts, samples)
     step, after = server_step(step, server, server_settings)
     model = applied(base, step, outcome.buffers, manifest)
     return Combined(model, outcome, frozenset(quarantined), after, server_settings, told)

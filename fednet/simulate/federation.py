@@ -188,9 +188,9 @@ class VirtualFederation:
 
     def _aggregate(self, number: int, workers: Sequence[WorkerName]) -> None:
         submissions = self._submissions(number)
-        is_private = self._mechanism is not None
+        samples = {name: each.samples for name, each in submissions.items()}
         self._outcome = aggregate(
-            [UpdateFacts(name, claim_of(submissions[name].samples, is_private=is_private)) for name in workers],
+            [UpdateFacts(name, claim_of(samples[name], is_private=self._mechanism is not None)) for name in workers],
             SeparateRows([submissions[name].delta for name in workers]),
             [submissions[name].buffers for name in workers],
             recipe=self._recipe,
@@ -200,9 +200,7 @@ class VirtualFederation:
             trust=self._trust(number) if self._recipe.rule.needs_root else None,
         )
         step = self._released(self._outcome.step, number)
-        verdicts = [] if is_private else self._outcome.verdicts
-        counted = [(each.weight, submissions[each.worker].samples) for each in verdicts]
-        optimizer = fitted(self._settings.server, self._settings.training, counted)
+        optimizer = fitted(self._settings, self._outcome.verdicts, samples)
         step, self._server = server_step(step, self._server, optimizer)
         self._model = applied(self._model, step, self._outcome.buffers, self._manifest)
         if self._settings.batch_norm == "reestimated":
