@@ -91,17 +91,14 @@ class ServerSettings:
 
     optimizer: str = "none"  # one of SERVER_OPTIMIZERS
     learning_rate: float = 1.0
-    momentum: float | None = 0.9  # beta of FedAvgM and Nesterov's, beta_1 of FedAdam; None: what sites' own loses
+    momentum: float = 0.9  # beta of FedAvgM and Nesterov's, beta_1 of FedAdam
     beta_2: float = 0.99
     tau: float = 1e-3  # FedAdam's degree of adaptivity
 
     def __post_init__(self) -> None:
         _require_choice("--server-optimizer", self.optimizer, SERVER_OPTIMIZERS)
         _require_number("--server-lr", self.learning_rate, low=0.0, high=10.0, low_open=True)
-        if self.momentum is not None:
-            _require_number("--server-momentum", self.momentum, low=0.0, high=0.9999)
-        elif self.optimizer != "nesterov":
-            raise BadInput("--server-momentum", found=f"none, with {self.optimizer}", expected="a number")
+        _require_number("--server-momentum", self.momentum, low=0.0, high=0.9999)
         _require_number("--server-beta2", self.beta_2, low=0.0, high=0.999999)
         _require_number("--server-tau", self.tau, low=0.0, high=1.0, low_open=True)
 
@@ -205,6 +202,12 @@ class RunSettings:
             found=self.warmup_rounds,
             expected=f"0 to {self.rounds - 1} (fewer than --rounds)",
         )
+        require(
+            self.server.optimizer != "nesterov" or self.training.momentum == 0,
+            "momentum of local training",
+            found=f"{self.training.momentum:g}, with --server-optimizer nesterov",
+            expected="0: the server keeps it",
+        )
         _require_choice("--batch-norm", self.batch_norm, BATCH_NORMS)
         _require_number("--guard", self.guard, low=0.0, high=1.0)
         require(0 <= self.early_stop <= 100_000, "--early-stop", found=self.early_stop, expected="0 (never) or more")
@@ -238,16 +241,17 @@ class RunSettings:
     def alone(self) -> RunSettings:
         """Return the settings of the same training without a federation: as many epochs, in rounds of about one.
 
-        So nothing holds such a baseline back that only a federation needs: momentum does not start anew within an
-        epoch, and no server's optimiser comes after it.
+        So nothing holds such a baseline back that only a federation needs: no server's optimiser comes after it, and a
+        momentum that the server would keep is the training's own.
         """
         epochs = self.rounds * self.training.local_epochs
         rounds = max(1, round(epochs))
+        momentum = self.server.momentum if self.server.optimizer == "nesterov" else self.training.momentum
         return replace(
             self,
             rounds=rounds,
             warmup_rounds=min(rounds - 1, round(self.warmup_rounds * rounds / self.rounds)),
-            training=replace(self.training, local_epochs=epochs / rounds),
+            training=replace(self.training, local_epochs=epochs / rounds, momentum=momentum),
             server=ServerSettings(),
         )
 
@@ -277,6 +281,7 @@ class RunSettings:
 RESUMABLE = frozenset({"rounds", "reputation_window", "quarantine", "early_stop"})
 """Settings that may change when a run goes on: more rounds; whom the operator shuts out, or lets in again."""
 
+_MEMORIES = 5 - 1e-9  # of a server's momentum that a run lasts at least; 50 rounds of 1 - 0.9 are not quite 5
 _LEAST_LR = 0.01  # of the full learning rate, at the end of a cosine
 _STEPS = (0.5, 0.75)  # of the run: where `step` divides the learning rate by ten
 
@@ -302,6 +307,15 @@ def fewest_updates(byzantine: int) -> int:
 def automatic_byzantine(workers: int) -> int:
     """Return the f that `--byzantine auto` means: min((n-3)//2, max(1, n//5)) of the expected cohort, at least 0."""
     return max(0, min((workers - 3) // 2, max(1, workers // 5)))
+
+
+def automatic_server_optimizer(rounds: int, momentum: float) -> str:
+    """Return what `--server-optimizer auto` means: the server keeps the momentum where it is short beside the run.
+
+    A momentum m that the server keeps remembers the last 1 / (1 - m) rounds, a fifth of the run at most. Otherwise
+    sites keep it, within each round.
+    """
+    return "nesterov" if momentum > 0 and rounds * (1 - momentum) >= _MEMORIES else "none"
 
 
 def automatic_quorum(workers: int, byzantine: int) -> int:
@@ -357,5 +371,4 @@ def name_and_parameters(text: str, *, option: str) -> tuple[str, dict[str, float
 # What commands propose for learning, chosen by experiments on the real scans of unlike sites (README, *Measured*); the
 # classes' own defaults are the plain forms that these depart from.
 PROPOSED_TRAINING = TrainingSettings(local_epochs=0.125, batch_size=8, learning_rate=0.01, balance="logits")
-PROPOSED_SERVER = ServerSettings(optimizer="nesterov", momentum=None)
-PROPOSED_ROUNDS, PROPOSED_SCHEDULE = 96, "cosine"
+PROPOSED_ROUNDS, PROPOSED_SCHEDULE = 192, "cosine"

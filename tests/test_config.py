@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -103,11 +104,13 @@ def test_a_training_alone_takes_the_same_epochs_one_by_one_and_has_no_server(
     run = settings(
         rounds=rounds,
         warmup_rounds=warmup,
-        server=ServerSettings(optimizer="nesterov"),
-        training=TrainingSettings(local_epochs=local_epochs),
+        server=ServerSettings(optimizer="nesterov", momentum=0.7),
+        training=TrainingSettings(local_epochs=local_epochs, momentum=0.0),
     )
     found = run.alone()
     assert (found.rounds, found.warmup_rounds, found.server) == (expected[0], expected[2], ServerSettings())
+    assert found.training.momentum == 0.7, "which the server would keep"
+    assert replace(run, server=ServerSettings(optimizer="momentum")).alone().training.momentum == 0.0
     assert found.training.local_epochs == pytest.approx(expected[1])
     assert found.rounds * found.training.local_epochs == pytest.approx(rounds * local_epochs)
 

@@ -23,7 +23,6 @@ from fednet.commands.options import (
     pre_option,
     rounds_option,
     training_options,
-    training_settings,
 )
 from fednet.commands.privacy_options import privacy_options, privacy_settings, require_private
 from fednet.errors import BadInput
@@ -108,8 +107,7 @@ def bench_learning(
         aggregator=aggregator,
         pre=pre or (("nnm",) if aggregator == "multikrum" else ()),
         seed=seed,
-        training=training_settings(learning),
-        **learning_settings(learning),
+        **learning_settings(learning, rounds=rounds),
     )
     privacy = privacy_settings(learning)
     require_private(privacy, compiles=compiles, mixes=mixes)

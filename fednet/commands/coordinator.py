@@ -37,7 +37,6 @@ from fednet.commands.options import (
     quiet_option,
     rounds_option,
     training_options,
-    training_settings,
     watch_options,
     weights_option,
 )
@@ -228,8 +227,7 @@ def start(
         seed=seed,
         compress=compress,
         compress_model=compress_model,
-        training=training_settings(learning),
-        **learning_settings(learning),
+        **learning_settings(learning, rounds=rounds),
         guard=guard,
         early_stop=early_stop,
         client_privacy=privacy,

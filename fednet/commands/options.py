@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +16,6 @@ from fednet.config import (
     BATCH_NORMS,
     PROPOSED_ROUNDS,
     PROPOSED_SCHEDULE,
-    PROPOSED_SERVER,
     PROPOSED_TRAINING,
     SCHEDULES,
     SERVER_OPTIMIZERS,
@@ -24,6 +23,8 @@ from fednet.config import (
     RunSettings,
     ServerSettings,
     TrainingSettings,
+    automatic_server_optimizer,
+    require,
 )
 from fednet.errors import BadInput
 
@@ -82,6 +83,7 @@ pre_option = click.option(
 )
 
 _SERVER = ServerSettings()
+_AUTO = "auto"
 _ADAMS_LR = 0.01  # its steps do not shrink with the updates: at 1 each weight would move by about 1 in the first round
 
 
@@ -135,12 +137,17 @@ _SCHEDULE = (
 )
 _LEARNING = (
     *_SCHEDULE,
-    _choice("--server-optimizer", SERVER_OPTIMIZERS, PROPOSED_SERVER.optimizer, "Applied to the aggregated step."),
+    _choice(
+        "--server-optimizer",
+        (_AUTO, *SERVER_OPTIMIZERS),
+        _AUTO,
+        "Applied to the aggregated step; auto: nesterov, which keeps --momentum for the sites, in runs of many rounds.",
+    ),
     click.option("--server-lr", type=float, help="Its learning rate (default: 1; adam: 0.01)."),
     click.option(
         "--server-momentum",
         type=float,
-        help="Its momentum, Adam's beta 1 (default: 0.9; nesterov: what sites' own loses by starting anew each round).",
+        help="Momentum of `momentum`, Adam's beta 1 (default: 0.9; that of nesterov is --momentum).",
     ),
     _number("--server-beta2", _SERVER.beta_2, "Adam's beta 2."),
     _number("--server-tau", _SERVER.tau, "Adam's adaptivity: added to the root of the second moment."),
@@ -263,28 +270,39 @@ def training_settings(given: dict[str, Any]) -> TrainingSettings:
     )
 
 
-def learning_settings(given: dict[str, Any]) -> dict[str, Any]:
-    """Take `learning_options` out of `given` and return fields of `RunSettings`; raises `BadInput`."""
+def learning_settings(given: dict[str, Any], *, rounds: int) -> dict[str, Any]:
+    """Take `training_options` and `learning_options` out of `given` and return fields of `RunSettings`.
+
+    Raises `BadInput` naming one.
+    """
+    training = training_settings(given)
     optimizer, rate, momentum = (given.pop(f"server_{name}") for name in ("optimizer", "lr", "momentum"))
+    if optimizer == _AUTO:
+        optimizer = automatic_server_optimizer(rounds, training.momentum)
+    if optimizer == "nesterov":
+        require(momentum is None, "--server-momentum", found=f"{momentum}, with nesterov", expected="--momentum alone")
+        training, momentum = replace(training, momentum=0.0), training.momentum
     server = ServerSettings(
         optimizer=optimizer,
         learning_rate=rate if rate is not None else _ADAMS_LR if optimizer == "adam" else _SERVER.learning_rate,
-        momentum=momentum if momentum is not None or optimizer == "nesterov" else _SERVER.momentum,
+        momentum=_SERVER.momentum if momentum is None else momentum,
         beta_2=given.pop("server_beta2"),
         tau=given.pop("server_tau"),
     )
-    return {"server": server} | {name: given.pop(name) for name in ("lr_schedule", "warmup_rounds", "batch_norm")}
+    others = {name: given.pop(name) for name in ("lr_schedule", "warmup_rounds", "batch_norm")}
+    return {"training": training, "server": server} | others
 
 
 def begun_options(begun: RunSettings) -> dict[str, Any]:
     """Return what `rounds_option`, `training_options` and `learning_options` would have to say for this run."""
     training, server = begun.training, begun.server
+    is_servers = server.optimizer == "nesterov"  # the momentum
     return {
         "rounds": begun.rounds,
         "local_epochs": training.local_epochs,
         "batch_size": training.batch_size,
         "lr": training.learning_rate,
-        "momentum": training.momentum,
+        "momentum": server.momentum if is_servers else training.momentum,
         "weight_decay": training.weight_decay,
         "augment": training.augment,
         "prox_mu": training.proximal_mu,
@@ -296,7 +314,7 @@ def begun_options(begun: RunSettings) -> dict[str, Any]:
         "warmup_rounds": begun.warmup_rounds,
         "server_optimizer": server.optimizer,
         "server_lr": server.learning_rate,
-        "server_momentum": server.momentum,
+        "server_momentum": None if is_servers else server.momentum,
         "server_beta2": server.beta_2,
         "server_tau": server.tau,
         "batch_norm": begun.batch_norm,

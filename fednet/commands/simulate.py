@@ -24,7 +24,6 @@ from fednet.commands.options import (
     learning_settings,
     rounds_option,
     training_options,
-    training_settings,
 )
 from fednet.config import RunSettings, automatic_byzantine
 from fednet.errors import BadInput
@@ -117,8 +116,7 @@ def command(
         quorum=workers,
         seed=seed,
         compress=compress,
-        training=training_settings(learning),
-        **learning_settings(learning),
+        **learning_settings(learning, rounds=rounds),
         client_privacy=client_privacy_settings(learning),
     )
     _check_privacy(settings, named)

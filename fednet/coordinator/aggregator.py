@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from fednet.aggregation.private import claim_of, recipe_of
-from fednet.aggregation.server_optimizer import FRESH, ServerState, fitted, server_step
+from fednet.aggregation.server_optimizer import FRESH, ServerState, server_step
 from fednet.aggregation.strategy import NOBODY, Outcome, Trust, UpdateFacts, aggregate
 from fednet.aggregation.team import ALONE, Team
-from fednet.config import RunSettings, ServerSettings, WorkerName, derived_seed
+from fednet.config import RunSettings, WorkerName, derived_seed
 from fednet.coordinator.crew import announce, awaited, shared_trust
 from fednet.coordinator.desk import DeliveredUpdate
 from fednet.errors import AggregationError
@@ -44,7 +44,6 @@ class Combined:
     outcome: Outcome
     quarantined: frozenset[WorkerName]
     server: ServerState  # what the server's optimiser remembers after it
-    server_settings: ServerSettings  # of the optimiser in this round: its momentum may follow from the updates
     privacy: dict[str, Any] | None = None  # what the step's noise has spent, where it has any
     map: list[list[float]] | None = None  # the scored updates in the plane, as of `mapped`
 
@@ -80,11 +79,6 @@ class Combined:
                 "cut": _finite(self.outcome.cut),
                 "note": self.outcome.note,
                 "squared_distances": self._distances(),
-                **(
-                    {"server_momentum": self.server_settings.momentum}
-                    if self.server_settings.optimizer != "none"
-                    else {}
-                ),
                 **({"map": self.map} if self.map is not None else {}),
             },
             **({"client_privacy": self.privacy} if self.privacy is not None else {}),
@@ -121,7 +115,6 @@ def combine_updates(
     if team.rank == 0:
         announce(team, round_number, updates, quarantined, resent)
     recipe, is_private = recipe_of(settings), settings.client_privacy.is_on
-    samples = {worker: each.samples for worker, each in updates.items()}
     trust = None if trust_in is None else trust_in(base, round_number)
     if team.size > 1 and recipe.rule.needs_root:
         trust = shared_trust(team, trust, width=manifest.parameter_count)
@@ -130,7 +123,7 @@ def combine_updates(
     rows = SpoolRows(paths, width=manifest.parameter_count)
     try:
         outcome = aggregate(
-            [UpdateFacts(worker, claim_of(samples[worker], is_private=is_private)) for worker in workers],
+            [UpdateFacts(worker, claim_of(updates[worker].samples, is_private=is_private)) for worker in workers],
             rows,
             [_buffers(path, manifest) for path in paths],
             recipe=recipe,
@@ -147,10 +140,9 @@ def combine_updates(
     step, told = outcome.step, None
     if release is not None:
         step, told = release(step, clipped_in(outcome))
-    server_settings = fitted(settings, outcome.verdicts, samples)
-    step, after = server_step(step, server, server_settings)
+    step, after = server_step(step, server, settings.server)
     model = applied(base, step, outcome.buffers, manifest)
-    return Combined(model, outcome, frozenset(quarantined), after, server_settings, told)
+    return Combined(model, outcome, frozenset(quarantined), after, told)
 
 
 def clipped_in(outcome: Outcome) -> int:
@@ -192,7 +184,7 @@ def model_with(
     own = torch.empty(manifest.parameter_bytes, dtype=torch.uint8)
     read_spooled(update.path, own, offset=0)
     step = outcome.step + (own.view(torch.float32) - outcome.step) / (others + 1)
-    return applied(base, server_step(step, server, combined.server_settings)[0], outcome.buffers, manifest)
+    return applied(base, server_step(step, server, settings.server)[0], outcome.buffers, manifest)
 
 
 def _buffers(path: Path, manifest: Manifest) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ from fednet.aggregation.batch_norm import Refitter, require_batch_norm
 from fednet.aggregation.private import claim_of, mechanism_of, private_recipe, require_no_buffers
 from fednet.aggregation.recipe import Recipe
 from fednet.aggregation.rows import SeparateRows
-from fednet.aggregation.server_optimizer import FRESH, fitted, server_step
+from fednet.aggregation.server_optimizer import FRESH, server_step
 from fednet.aggregation.strategy import Outcome, Trust, UpdateFacts, aggregate
 from fednet.compression.forms import form_named, with_feedback
 from fednet.config import PrivacySettings, RunSettings, WorkerName, derived_seed, require
@@ -188,9 +188,9 @@ class VirtualFederation:
 
     def _aggregate(self, number: int, workers: Sequence[WorkerName]) -> None:
         submissions = self._submissions(number)
-        samples = {name: each.samples for name, each in submissions.items()}
+        is_private = self._mechanism is not None
         self._outcome = aggregate(
-            [UpdateFacts(name, claim_of(samples[name], is_private=self._mechanism is not None)) for name in workers],
+            [UpdateFacts(name, claim_of(submissions[name].samples, is_private=is_private)) for name in workers],
             SeparateRows([submissions[name].delta for name in workers]),
             [submissions[name].buffers for name in workers],
             recipe=self._recipe,
@@ -200,8 +200,7 @@ class VirtualFederation:
             trust=self._trust(number) if self._recipe.rule.needs_root else None,
         )
         step = self._released(self._outcome.step, number)
-        optimizer = fitted(self._settings, self._outcome.verdicts, samples)
-        step, self._server = server_step(step, self._server, optimizer)
+        step, self._server = server_step(step, self._server, self._settings.server)
         self._model = applied(self._model, step, self._outcome.buffers, self._manifest)
         if self._settings.batch_norm == "reestimated":
             self._model = Refitter(self._network, self._world.validation, self._manifest)(self._model)

@@ -170,8 +170,7 @@ def manifest() -> Manifest:
 
 async def test_a_round_ends_right_while_all_of_them_attack(tmp_path: Path, battle: Battle, manifest: Manifest) -> None:
     options = ["--run-dir", "runs/battle", "--workers", 3, "--quorum", 2, "--byzantine", 0, "--rounds", 1]
-    options += ["--port", battle.port, "--aggregator", "fedavg", "--server-optimizer", "none"]
-    options += ["--grace", 1, "--verbose", *RUN]
+    options += ["--port", battle.port, "--aggregator", "fedavg", "--grace", 1, "--verbose", *RUN]
     with running(tmp_path, "coordinator", "coordinator", "start", *options) as coordinator:
         await asyncio.to_thread(wait_for, tmp_path, "coordinator", "listening on")
         honest = [await battle.join("client1"), await battle.join("client2")]

@@ -10,12 +10,13 @@ from torch import nn
 from fednet.aggregation.rules.registry import recipe_named
 from fednet.config import (
     PROPOSED_SCHEDULE,
-    PROPOSED_SERVER,
     PROPOSED_TRAINING,
     ClientPrivacySettings,
     RunSettings,
+    ServerSettings,
     TrainingSettings,
     WorkerName,
+    automatic_server_optimizer,
 )
 from fednet.errors import BadInput
 from fednet.privacy.accounting import epsilon_after
@@ -67,13 +68,13 @@ def test_it_learns_whatever_becomes_of_batch_norm(batch_norm: str) -> None:
 
 
 def test_what_the_commands_propose_learns_and_still_rejects_attackers() -> None:
-    training = replace(PROPOSED_TRAINING, learning_rate=0.1)
+    training = replace(PROPOSED_TRAINING, learning_rate=0.1, momentum=0.0)
     found = simulated(
         "multikrum",
         "sign-flip",
-        rounds=24,
+        rounds=50,
         training=training,
-        server=PROPOSED_SERVER,
+        server=ServerSettings(optimizer=automatic_server_optimizer(50, PROPOSED_TRAINING.momentum)),
         lr_schedule=PROPOSED_SCHEDULE,
     )
     assert found.accuracy[-1] > 0.8
