@@ -161,7 +161,7 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         require(16 <= self.image_size <= 1024, "--image-size", found=self.image_size, expected="16 to 1024 pixels")
-        require(1 <= self.rounds <= 100_000, "--rounds", found=self.rounds, expected="1 to 100000")
+        require(1 <= self.rounds <= _MOST_ROUNDS, "--rounds", found=self.rounds, expected=f"1 to {_MOST_ROUNDS}")
         require(1 <= self.workers <= 10_000, "--workers", found=self.workers, expected="1 to 10000")
         require(self.byzantine >= 0, "--byzantine", found=self.byzantine, expected="auto, 0 or more")
         require(
@@ -204,8 +204,8 @@ class RunSettings:
         )
         require(
             self.server.optimizer != "nesterov" or self.training.momentum == 0,
-            "momentum of local training",
-            found=f"{self.training.momentum:g}, with --server-optimizer nesterov",
+            "--server-optimizer nesterov",
+            found=f"a momentum of {self.training.momentum:g} in local training",
             expected="0: the server keeps it",
         )
         _require_choice("--batch-norm", self.batch_norm, BATCH_NORMS)
@@ -238,6 +238,11 @@ class RunSettings:
         rate = self.training.learning_rate * self._lr_factor(round_number)
         return replace(self.training, learning_rate=rate)
 
+    def lasting(self, rounds: int) -> RunSettings:
+        """Return the same in so many rounds; those of the warmup are as large a part of them."""
+        warmup = min(rounds - 1, round(self.warmup_rounds * rounds / self.rounds))
+        return replace(self, rounds=rounds, warmup_rounds=warmup)
+
     def alone(self) -> RunSettings:
         """Return the settings of the same training without a federation: as many epochs, in rounds of about one.
 
@@ -245,12 +250,10 @@ class RunSettings:
         momentum that the server would keep is the training's own.
         """
         epochs = self.rounds * self.training.local_epochs
-        rounds = max(1, round(epochs))
+        rounds = min(_MOST_ROUNDS, max(1, round(epochs)))
         momentum = self.server.momentum if self.server.optimizer == "nesterov" else self.training.momentum
         return replace(
-            self,
-            rounds=rounds,
-            warmup_rounds=min(rounds - 1, round(self.warmup_rounds * rounds / self.rounds)),
+            self.lasting(rounds),
             training=replace(self.training, local_epochs=epochs / rounds, momentum=momentum),
             server=ServerSettings(),
         )
@@ -281,6 +284,7 @@ class RunSettings:
 RESUMABLE = frozenset({"rounds", "reputation_window", "quarantine", "early_stop"})
 """Settings that may change when a run goes on: more rounds; whom the operator shuts out, or lets in again."""
 
+_MOST_ROUNDS = 100_000
 _MEMORIES = 5 - 1e-9  # of a server's momentum that a run lasts at least; 50 rounds of 1 - 0.9 are not quite 5
 _LEAST_LR = 0.01  # of the full learning rate, at the end of a cosine
 _STEPS = (0.5, 0.75)  # of the run: where `step` divides the learning rate by ten

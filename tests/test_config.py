@@ -96,7 +96,14 @@ def test_a_delta_that_would_give_one_hospital_away_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("rounds", "local_epochs", "warmup", "expected"),
-    [(96, 0.125, 8, (12, 1.0, 1)), (12, 4, 0, (48, 1.0, 0)), (10, 0.25, 9, (2, 1.25, 1)), (3, 0.1, 1, (1, 0.3, 0))],
+    [
+        (96, 0.125, 8, (12, 1.0, 1)),
+        (12, 4, 0, (48, 1.0, 0)),
+        (10, 0.25, 9, (2, 1.25, 1)),
+        (3, 0.1, 1, (1, 0.3, 0)),
+        (3, 0, 0, (1, 0, 0)),
+        (1000, 200, 0, (100_000, 2.0, 0)),
+    ],
 )
 def test_a_training_alone_takes_the_same_epochs_one_by_one_and_has_no_server(
     rounds: int, local_epochs: float, warmup: int, expected: tuple[int, float, int]

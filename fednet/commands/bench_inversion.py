@@ -142,8 +142,7 @@ class _Bench:
         from fednet.worker.privacy_accounting import noise_multiplier_for
         from fednet.worker.privacy_ledger import rate_and_steps
 
-        count = self.planned.training.batch_size
-        rate, steps = rate_and_steps(count, batch_size=count, epochs=self.planned.training.local_epochs)
+        rate, steps = rate_and_steps(self.planned.training.batch_size, self.planned.training)
         if self.objection:
             return None
         return noise_multiplier_for(rate, steps, epsilon=self.privacy.epsilon, delta=self.privacy.delta)

@@ -16,8 +16,8 @@ from fednet.commands.beside import TOKEN_FILE, dashboard_beside, dashboard_optio
 from fednet.commands.computing import computing_options, prepared_device
 from fednet.commands.logs import start_logging
 from fednet.commands.options import (
+    AUTO,
     aggregator_option,
-    begun_options,
     cache_options,
     cache_place,
     certs_option,
@@ -25,8 +25,8 @@ from fednet.commands.options import (
     client_privacy_settings,
     compress_option,
     device_option,
-    is_given,
     json_option,
+    kept_options,
     learning_options,
     learning_settings,
     log_options,
@@ -169,8 +169,6 @@ def start(
     log_level: str,
     log_format: str,
     as_json: bool,
-    guard: float,
-    early_stop: int,
     **learning: Any,
 ) -> None:
     """Wait for the workers, train for all rounds, and leave final.pth, best.pth and history.json in the run folder."""
@@ -198,14 +196,14 @@ def start(
     if begun is not None and run_dir is not None and not resume:
         resume = resume_if_any or _offers_to_resume(run_dir)
     if resume and begun is not None:  # how a run learns is its own: defaults change between versions
-        own = {name: value for name, value in begun_options(begun).items() if not is_given(name)}
+        own = kept_options(begun, learning)
         rounds = own.pop("rounds", rounds)
         learning |= own
     privacy = client_privacy_settings(learning)
-    if aggregator == "auto" and privacy.is_on:
-        aggregator = "fedavg"  # what can be noised least
-    elif aggregator == "auto":
-        aggregator, pre = (begun.aggregator, begun.pre) if resume and begun else automatic_recipe(data, pre)
+    if aggregator == AUTO and resume and begun is not None:
+        aggregator, pre = begun.aggregator, begun.pre
+    elif aggregator == AUTO:  # under client-level privacy what can be noised least
+        aggregator, pre = ("fedavg", pre) if privacy.is_on else automatic_recipe(data, pre)
     recipe = private_recipe(recipe_named(aggregator, pre), privacy, workers=workers)
     form_named(compress, option="--compress")
     form_named(compress_model, option="--compress-model", may_round=False)
@@ -227,9 +225,9 @@ def start(
         seed=seed,
         compress=compress,
         compress_model=compress_model,
-        **learning_settings(learning, rounds=rounds),
-        guard=guard,
-        early_stop=early_stop,
+        **learning_settings(learning, rounds=rounds, is_private=privacy.is_on),
+        guard=learning.pop("guard"),
+        early_stop=learning.pop("early_stop"),
         client_privacy=privacy,
     )
     settings = planned(settings)
@@ -261,13 +259,13 @@ def start(
     is_first = int(os.environ.get("RANK", "0")) == 0  # of torchrun's processes the first one serves
     goes_on = resume and has_run(folder)
     console: RunReporter = LogReporter()
+    earlier = rounds_after(folder, 0) if goes_on else ()
     if log_format != "json":
-        earlier = rounds_after(folder, 0) if goes_on else ()
         console = RunConsole(quiet=quiet, to_stderr=as_json, rounds=settings.rounds, earlier=earlier)
     console = Aside(console)
     if settings.rounds < rounds:
         console.notice(f"--client-dp-epsilon {privacy.epsilon:g} allows {settings.rounds} of {rounds} rounds")
-    if resume and begun is not None and begun.rounds != settings.rounds and settings.lr_schedule != "constant":
+    if earlier and begun is not None and begun.rounds != settings.rounds and settings.lr_schedule != "constant":
         console.notice(
             f"Warning: from here on the learning rate's {settings.lr_schedule} schedule is that of {settings.rounds} "
             f"rounds, not of {begun.rounds}: it may leap"

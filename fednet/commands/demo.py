@@ -103,7 +103,7 @@ def command(
         _make_data(dataset, data, workers=workers, seed=seed, size=image_size, test_from=test_from)
         options = ["--rounds", rounds, "--model", model, "--image-size", image_size, "--local-epochs", local_epochs]
         options += ["--batch-size", batch_size, "--lr", lr, "--seed", seed, "--pretrained", "no"]
-        options += ["--lr-schedule", "constant", "--balance", "none"]  # few, long rounds
+        options += ["--lr-schedule", "constant", "--balance", "none", "--server-optimizer", "none"]  # few, long rounds
         malicious = {} if attack == "none" else {workers: ("--attack", attack)}
         rules = [aggregator]
         if malicious and compare and aggregator != "fedavg":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -83,7 +83,7 @@ pre_option = click.option(
 )
 
 _SERVER = ServerSettings()
-_AUTO = "auto"
+AUTO = "auto"
 _ADAMS_LR = 0.01  # its steps do not shrink with the updates: at 1 each weight would move by about 1 in the first round
 
 
@@ -112,7 +112,11 @@ _TRAINING = (
     local_epochs_option,
     _number("--batch-size", PROPOSED_TRAINING.batch_size, "Images a step."),
     _number("--lr", PROPOSED_TRAINING.learning_rate, "Learning rate of SGD."),
-    _number("--momentum", PROPOSED_TRAINING.momentum, "Momentum of SGD (Nesterov)."),
+    _number(
+        "--momentum",
+        PROPOSED_TRAINING.momentum,
+        "Momentum of SGD (Nesterov); the server's, where --server-optimizer says so.",
+    ),
     _number("--weight-decay", PROPOSED_TRAINING.weight_decay, "L2 penalty."),
     click.option(
         "--augment/--no-augment", default=PROPOSED_TRAINING.augment, help="Mirror, turn, shift, zoom (default: yes)."
@@ -139,8 +143,8 @@ _LEARNING = (
     *_SCHEDULE,
     _choice(
         "--server-optimizer",
-        (_AUTO, *SERVER_OPTIMIZERS),
-        _AUTO,
+        (AUTO, *SERVER_OPTIMIZERS),
+        AUTO,
         "Applied to the aggregated step; auto: nesterov, which keeps --momentum for the sites, in runs of many rounds.",
     ),
     click.option("--server-lr", type=float, help="Its learning rate (default: 1; adam: 0.01)."),
@@ -270,17 +274,23 @@ def training_settings(given: dict[str, Any]) -> TrainingSettings:
     )
 
 
-def learning_settings(given: dict[str, Any], *, rounds: int) -> dict[str, Any]:
+def learning_settings(given: dict[str, Any], *, rounds: int, is_private: bool = False) -> dict[str, Any]:
     """Take `training_options` and `learning_options` out of `given` and return fields of `RunSettings`.
 
-    Raises `BadInput` naming one.
+    `is_private`: of a run with client-level privacy, whose budget may leave few of the rounds. Raises `BadInput`
+    naming an option.
     """
     training = training_settings(given)
     optimizer, rate, momentum = (given.pop(f"server_{name}") for name in ("optimizer", "lr", "momentum"))
-    if optimizer == _AUTO:
-        optimizer = automatic_server_optimizer(rounds, training.momentum)
+    require(
+        momentum is None or optimizer in ("momentum", "adam"),
+        "--server-momentum",
+        found=f"{momentum}, with --server-optimizer {optimizer}",
+        expected="--server-optimizer momentum or adam with it; nesterov keeps --momentum",
+    )
+    if optimizer == AUTO:
+        optimizer = "none" if is_private else automatic_server_optimizer(rounds, training.momentum)
     if optimizer == "nesterov":
-        require(momentum is None, "--server-momentum", found=f"{momentum}, with nesterov", expected="--momentum alone")
         training, momentum = replace(training, momentum=0.0), training.momentum
     server = ServerSettings(
         optimizer=optimizer,
@@ -294,15 +304,14 @@ def learning_settings(given: dict[str, Any], *, rounds: int) -> dict[str, Any]:
 
 
 def begun_options(begun: RunSettings) -> dict[str, Any]:
-    """Return what `rounds_option`, `training_options` and `learning_options` would have to say for this run."""
-    training, server = begun.training, begun.server
-    is_servers = server.optimizer == "nesterov"  # the momentum
+    """Return what the options of how a run learns would have to say for this one: --rounds, and the groups above."""
+    training, server, privacy = begun.training, begun.server, begun.client_privacy
     return {
         "rounds": begun.rounds,
         "local_epochs": training.local_epochs,
         "batch_size": training.batch_size,
         "lr": training.learning_rate,
-        "momentum": server.momentum if is_servers else training.momentum,
+        "momentum": server.momentum if server.optimizer == "nesterov" else training.momentum,
         "weight_decay": training.weight_decay,
         "augment": training.augment,
         "prox_mu": training.proximal_mu,
@@ -314,16 +323,27 @@ def begun_options(begun: RunSettings) -> dict[str, Any]:
         "warmup_rounds": begun.warmup_rounds,
         "server_optimizer": server.optimizer,
         "server_lr": server.learning_rate,
-        "server_momentum": None if is_servers else server.momentum,
+        "server_momentum": server.momentum if server.optimizer in ("momentum", "adam") else None,
         "server_beta2": server.beta_2,
         "server_tau": server.tau,
         "batch_norm": begun.batch_norm,
+        "guard": begun.guard,
+        "early_stop": begun.early_stop,
+        **{f"client_dp_{name}": value for name, value in asdict(privacy).items()},
     }
 
 
-def is_given(name: str) -> bool:
-    """Whether the person has said so, of a parameter of the command that runs: in any other case it has a default."""
-    return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
+def kept_options(begun: RunSettings, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return which of its options a run that goes on keeps, by name: all that the command's person has not settled.
+
+    `given` to the command that runs, with its defaults; what is default, or `auto`, is not settled.
+    """
+    source = click.get_current_context().get_parameter_source
+    return {
+        name: value
+        for name, value in begun_options(begun).items()
+        if source(name) is ParameterSource.DEFAULT or given.get(name) == AUTO
+    }
 
 
 def _with(function: F, options: Sequence[Callable[[F], F]]) -> F:

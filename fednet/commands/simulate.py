@@ -106,6 +106,7 @@ def command(
     named = {text: _recipe(text, pre) for text in _listed(rules)}
     known = {text: _attack(text) for text in _listed(attacks)}
     tolerated = _byzantine(byzantine, workers=workers, recipes=named)
+    privacy = client_privacy_settings(learning)
     settings = RunSettings(
         model=model,
         image_size=image_size,
@@ -116,8 +117,8 @@ def command(
         quorum=workers,
         seed=seed,
         compress=compress,
-        **learning_settings(learning, rounds=rounds),
-        client_privacy=client_privacy_settings(learning),
+        **learning_settings(learning, rounds=rounds, is_private=privacy.is_on),
+        client_privacy=privacy,
     )
     _check_privacy(settings, named)
     folder = out or Path("runs") / datetime.now(UTC).strftime("simulate-%Y%m%d-%H%M%S")

@@ -153,7 +153,7 @@ def command(
         history.append({"round": number, "train_s": result.train_s, "train_loss": loss, **judged})
         test = judged["test"]
         notice(
-            f"round {number} of {rounds}: {f'loss {loss:.3f}, ' if loss is not None else ''}"
+            f"round {number} of {settings.rounds}: {f'loss {loss:.3f}, ' if loss is not None else ''}"
             f"test accuracy {test['accuracy']:.3f}, macro F1 {test['macro_f1']:.3f}, {result.train_s:.1f} s"
         )
         is_best = max(range(number), key=lambda i: float(history[i]["validation"]["macro_f1"])) == number - 1

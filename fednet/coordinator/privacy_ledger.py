@@ -8,7 +8,6 @@ charge and the draw is charged for nothing: the account errs to that side only.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,21 +26,21 @@ def promise(settings: RunSettings) -> str:
     privacy, most = settings.client_privacy, settings.rounds
     text = f"client-level differential privacy: {most} rounds would spend epsilon {_spent(settings, most):.3g}"
     if privacy.epsilon:
-        text += f"; within {privacy.epsilon:g} there are {planned(settings).rounds}"
+        text += f" of {privacy.epsilon:g}"
     return f"{text} (delta {privacy.delta:g}; one hospital's updates of all rounds against any others)"
 
 
 def planned(settings: RunSettings) -> RunSettings:
     """Return the settings with as many rounds as the run's epsilon allows, so that its schedule ends with the last.
 
-    One at least: see `require_affordable`.
+    As they are where it allows none: see `require_affordable`.
     """
     privacy = settings.client_privacy
     if not privacy.epsilon:
         return settings
     multiplier = _mechanism(settings).multiplier
     rounds = affordable(privacy.epsilon, multiplier=multiplier, delta=privacy.delta, most=settings.rounds)
-    return replace(settings, rounds=max(1, rounds))
+    return settings.lasting(rounds) if rounds else settings
 
 
 def require_affordable(settings: RunSettings) -> None:

@@ -311,7 +311,7 @@ def within_budget(settings: RunSettings, recipe: Recipe) -> RunSettings:
         found=f"{privacy.epsilon:g}",
         expected="more, or more --client-dp-noise: one round would exceed it",
     )
-    return replace(settings, rounds=rounds)
+    return settings.lasting(rounds)
 
 
 def worst_recall(metrics: Metrics) -> float:

@@ -112,7 +112,7 @@ class SitePrivacy:
         self._notice(f"privacy: epsilon {epsilon:.4g} of {self._settings.epsilon:g} spent (delta {self.delta:g})")
 
     def _plan(self, planned: RunSettings) -> float:
-        rate, steps = self._rate_and_steps(planned.training)
+        rate, steps = rate_and_steps(self._data.samples, planned.training)
         wanted, spent = max(1, planned.rounds * steps), self._ledger.charged
         noise = noise_multiplier_for(rate, wanted, epsilon=self._settings.epsilon, delta=self.delta, before=spent)
         if noise is None:
@@ -127,11 +127,8 @@ class SitePrivacy:
         return noise
 
     def _mechanism(self, training: TrainingSettings) -> SiteMechanism:
-        rate, steps = self._rate_and_steps(training)
+        rate, steps = rate_and_steps(self._data.samples, training)
         return SiteMechanism(noise_multiplier=self._noise, sample_rate=rate, steps=steps)
-
-    def _rate_and_steps(self, training: TrainingSettings) -> tuple[float, int]:
-        return rate_and_steps(self._data.samples, batch_size=training.batch_size, epochs=training.local_epochs)
 
     def _require_private(self, training: TrainingSettings, model: nn.Module) -> None:
         objection = objection_to(training, model, name=self._name)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fednet.audit.record import NOTHING_BEFORE, canonical
-from fednet.config import PrivacySettings
+from fednet.config import PrivacySettings, TrainingSettings
 from fednet.errors import BadInput
 from fednet.storage.journal import read_journal
 
@@ -208,6 +208,7 @@ def _number(line: Mapping[str, Any], name: str) -> float:
     return float(value)
 
 
-def rate_and_steps(samples: int, *, batch_size: int, epochs: float) -> tuple[float, int]:
-    """Return (each scan's chance to be in a step, steps) of so many epochs: as many on average as without privacy."""
-    return min(1.0, batch_size / samples), math.ceil(epochs * math.ceil(samples / batch_size))
+def rate_and_steps(samples: int, training: TrainingSettings) -> tuple[float, int]:
+    """Return (each scan's chance to be in a step, how many steps) of a round: as many as without privacy."""
+    batches = math.ceil(samples / training.batch_size)
+    return min(1.0, training.batch_size / samples), training.steps(batches)

@@ -3,7 +3,13 @@ from typing import Any
 import pytest
 
 from fednet.commands.coordinator import command
-from fednet.commands.options import begun_options, learning_settings, training_settings
+from fednet.commands.options import (
+    begun_options,
+    client_privacy_settings,
+    kept_options,
+    learning_settings,
+    training_settings,
+)
 from fednet.config import (
     BATCH_NORMS,
     PROPOSED_ROUNDS,
@@ -11,6 +17,7 @@ from fednet.config import (
     PROPOSED_TRAINING,
     SCHEDULES,
     SERVER_OPTIMIZERS,
+    ClientPrivacySettings,
     RunSettings,
     ServerSettings,
     TrainingSettings,
@@ -60,8 +67,6 @@ def test_the_momentum_is_the_sites_or_the_servers_and_never_kept_twice() -> None
     training, server = learning(server_optimizer="nesterov")
     assert (training.momentum, server.momentum) == (0.0, 0.8)
     assert learning(server_optimizer="none")[0].momentum == 0.8
-    with pytest.raises(BadInput, match=r"--server-momentum; found 0\.3, with nesterov"):
-        learning(server_optimizer="nesterov", server_momentum=0.3)
     with pytest.raises(BadInput, match="expected 0: the server keeps it"):
         RunSettings(model="small-cnn", image_size=16, classes=("a", "b"), server=ServerSettings(optimizer="nesterov"))
 
@@ -69,6 +74,17 @@ def test_the_momentum_is_the_sites_or_the_servers_and_never_kept_twice() -> None
 def test_fedavgm_has_a_momentum_of_its_own() -> None:
     assert [learning(server_optimizer="momentum")[place].momentum for place in (0, 1)] == [0.8, 0.9]
     assert learning(server_optimizer="momentum", server_momentum=0.3)[1].momentum == 0.3
+
+
+@pytest.mark.parametrize("optimizer", ["auto", "none", "nesterov"])
+def test_others_take_none_of_the_servers_own(optimizer: str) -> None:
+    with pytest.raises(BadInput, match=rf"--server-momentum; found 0\.3, with --server-optimizer {optimizer}"):
+        learning(server_optimizer=optimizer, server_momentum=0.3)
+
+
+def test_where_a_budget_of_privacy_may_leave_few_rounds_sites_keep_the_momentum() -> None:
+    found = learning_settings(given(server_optimizer="auto"), rounds=100, is_private=True)
+    assert (found["server"].optimizer, found["training"].momentum) == ("none", 0.8)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +118,6 @@ def test_the_options_of_a_run_that_goes_on_are_those_it_began_with(server: Serve
         proximal_mu=0.4,
         label_smoothing=0.05,
         balance="loss",
-        freeze_until="stem",
         layer_lr_decay=0.7,
     )
     run = RunSettings(
@@ -110,11 +125,15 @@ def test_the_options_of_a_run_that_goes_on_are_those_it_began_with(server: Serve
         image_size=16,
         classes=("a", "b"),
         rounds=7,
+        workers=6,
         training=training,
         server=server,
         lr_schedule="step",
         warmup_rounds=2,
         batch_norm="local",
+        guard=0.2,
+        early_stop=5,
+        client_privacy=ClientPrivacySettings(clip=1.0, noise=2.0, epsilon=8.0),
     )
     options = begun_options(run)
     again = RunSettings(
@@ -122,10 +141,24 @@ def test_the_options_of_a_run_that_goes_on_are_those_it_began_with(server: Serve
         image_size=16,
         classes=("a", "b"),
         rounds=options.pop("rounds"),
+        workers=6,
+        client_privacy=client_privacy_settings(options),
+        guard=options.pop("guard"),
+        early_stop=options.pop("early_stop"),
         **learning_settings(options, rounds=7),
     )
     assert again == run
     assert not options
+
+
+def test_a_run_that_goes_on_keeps_what_nobody_settles() -> None:
+    begun = RunSettings(model="small-cnn", image_size=16, classes=("a", "b"), rounds=7, early_stop=5, guard=0.2)
+    start = command.commands["start"]
+    with start.make_context("start", ["--rounds", "60", "--guard", "0.1", "--server-optimizer", "auto"]) as context:
+        kept = kept_options(begun, context.params)
+    assert "rounds" not in kept
+    assert "guard" not in kept
+    assert (kept["server_optimizer"], kept["early_stop"], kept["local_epochs"]) == ("none", 5, 1)
 
 
 def test_commands_propose_what_was_chosen() -> None:

@@ -15,10 +15,11 @@ def test_the_baseline_trains_saves_its_best_and_can_be_evaluated(
     model = tmp_path / "local.pth"
     sites = [tmp_path / "client1_data", tmp_path / "client2_data"]
     settings = ["--model", "small-cnn", "--image-size", "32", "--device", "cpu"]
-    settings += ["--rounds", "2", "--local-epochs", "1", "--batch-size", "16"]
+    settings += ["--rounds", "4", "--local-epochs", "0.5", "--batch-size", "16"]
     arguments = ["train-local", *sites, "--server-data", tmp_path / "server_data", *settings, "--save", model, "--json"]
     ran = run(capsys, *arguments)
     assert ran.code == 0, ran.err
+    assert "round 2 of 2: " in ran.err
     rounds = json.loads(ran.out)["rounds"]
     assert [each["round"] for each in rounds] == [1, 2]
     again = json.loads(run(capsys, *arguments).out)["rounds"]

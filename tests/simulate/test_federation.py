@@ -68,13 +68,15 @@ def test_it_learns_whatever_becomes_of_batch_norm(batch_norm: str) -> None:
 
 
 def test_what_the_commands_propose_learns_and_still_rejects_attackers() -> None:
+    server = ServerSettings(optimizer="nesterov", momentum=PROPOSED_TRAINING.momentum)
+    assert automatic_server_optimizer(50, server.momentum) == server.optimizer
     training = replace(PROPOSED_TRAINING, learning_rate=0.1, momentum=0.0)
     found = simulated(
         "multikrum",
         "sign-flip",
         rounds=50,
         training=training,
-        server=ServerSettings(optimizer=automatic_server_optimizer(50, PROPOSED_TRAINING.momentum)),
+        server=server,
         lr_schedule=PROPOSED_SCHEDULE,
     )
     assert found.accuracy[-1] > 0.8

@@ -4,6 +4,7 @@ from opacus import PrivacyEngine
 from opacus.accountants.utils import get_noise_multiplier
 from torch.utils.data import DataLoader, TensorDataset
 
+from fednet.config import TrainingSettings
 from fednet.worker.privacy_accounting import epsilon_of, noise_multiplier_for
 from fednet.worker.privacy_ledger import SiteMechanism, rate_and_steps
 from tests.worker.private_sites import group_net
@@ -35,7 +36,7 @@ def test_epsilon_is_that_of_opacus_own_engine_for_the_same_schedule() -> None:
             optimiser.zero_grad()
             torch.nn.functional.cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-    rate, steps = rate_and_steps(samples, batch_size=batch_size, epochs=epochs)
+    rate, steps = rate_and_steps(samples, TrainingSettings(batch_size=batch_size, local_epochs=epochs))
     assert (rate, steps) == (batch_size / samples, 15)
     assert epsilon_of([mechanism(1.1, rate, steps)], delta=DELTA) == engine.get_epsilon(DELTA)
 
@@ -70,9 +71,10 @@ def test_where_nothing_is_left_no_noise_is_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    ("samples", "epochs", "expected"), [(100, 1, (0.08, 13)), (100, 0.5, (0.08, 7)), (5, 2, (1.0, 2)), (8, 0, (1.0, 0))]
+    ("samples", "epochs", "expected"),
+    [(100, 1, (0.08, 13)), (72, 0.125, (1 / 9, 1)), (5, 2, (1.0, 2)), (8, 0, (1.0, 0))],
 )
 def test_an_epoch_has_as_many_steps_as_without_privacy(
     samples: int, epochs: float, expected: tuple[float, int]
 ) -> None:
-    assert rate_and_steps(samples, batch_size=8, epochs=epochs) == expected
+    assert rate_and_steps(samples, TrainingSettings(batch_size=8, local_epochs=epochs)) == expected
