@@ -238,6 +238,11 @@ class RunSettings:
         rate = self.training.learning_rate * self._lr_factor(round_number)
         return replace(self.training, learning_rate=rate)
 
+    @property
+    def momentum(self) -> float:
+        """Return the momentum of training, whether sites keep it or the server keeps it for them."""
+        return self.server.momentum if self.server.optimizer == "nesterov" else self.training.momentum
+
     def lasting(self, rounds: int) -> RunSettings:
         """Return the same in so many rounds; those of the warmup are as large a part of them."""
         warmup = min(rounds - 1, round(self.warmup_rounds * rounds / self.rounds))
@@ -251,10 +256,9 @@ class RunSettings:
         """
         epochs = self.rounds * self.training.local_epochs
         rounds = min(_MOST_ROUNDS, max(1, round(epochs)))
-        momentum = self.server.momentum if self.server.optimizer == "nesterov" else self.training.momentum
         return replace(
             self.lasting(rounds),
-            training=replace(self.training, local_epochs=epochs / rounds, momentum=momentum),
+            training=replace(self.training, local_epochs=epochs / rounds, momentum=self.momentum),
             server=ServerSettings(),
         )
 

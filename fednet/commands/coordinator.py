@@ -184,7 +184,7 @@ def start(
     from fednet.reporting.console import RunConsole
     from fednet.reporting.log_lines import LogReporter
     from fednet.reporting.reporter import Together
-    from fednet.storage.history import rounds_after
+    from fednet.storage.history import commit_times, rounds_after
     from fednet.storage.store import has_run, settings_in
 
     start_logging(level=log_level, form=log_format, verbose=verbose, quiet=quiet)
@@ -259,16 +259,17 @@ def start(
     is_first = int(os.environ.get("RANK", "0")) == 0  # of torchrun's processes the first one serves
     goes_on = resume and has_run(folder)
     console: RunReporter = LogReporter()
-    earlier = rounds_after(folder, 0) if goes_on else ()
     if log_format != "json":
+        earlier = rounds_after(folder, 0) if goes_on else ()
         console = RunConsole(quiet=quiet, to_stderr=as_json, rounds=settings.rounds, earlier=earlier)
     console = Aside(console)
     if settings.rounds < rounds:
         console.notice(f"--client-dp-epsilon {privacy.epsilon:g} allows {settings.rounds} of {rounds} rounds")
-    if earlier and begun is not None and begun.rounds != settings.rounds and settings.lr_schedule != "constant":
+    before = begun.rounds if goes_on and begun is not None else settings.rounds
+    if before != settings.rounds and settings.lr_schedule != "constant" and commit_times(folder):
         console.notice(
             f"Warning: from here on the learning rate's {settings.lr_schedule} schedule is that of {settings.rounds} "
-            f"rounds, not of {begun.rounds}: it may leap"
+            f"rounds, not of {before}: it may leap"
         )
     if tensorboard and is_first:
         console = Together(console, _event_files(folder, goes_on=goes_on))

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+AUTO = "auto"
+
 certs_option = click.option(
     "--certs",
     type=click.Path(path_type=Path, file_okay=False),
@@ -66,7 +68,7 @@ weights_option = click.option(
 
 aggregator_option = click.option(
     "--aggregator",
-    default="auto",
+    default=AUTO,
     show_default=True,
     help="Rule: auto, multikrum, krum, fedavg, median ... (NAME:KEY=NUMBER); an unknown one lists all.",
 )
@@ -83,7 +85,7 @@ pre_option = click.option(
 )
 
 _SERVER = ServerSettings()
-AUTO = "auto"
+_WITH_A_MOMENTUM = ("momentum", "adam")  # of the server's own, beside the training's
 _ADAMS_LR = 0.01  # its steps do not shrink with the updates: at 1 each weight would move by about 1 in the first round
 
 
@@ -283,7 +285,7 @@ def learning_settings(given: dict[str, Any], *, rounds: int, is_private: bool = 
     training = training_settings(given)
     optimizer, rate, momentum = (given.pop(f"server_{name}") for name in ("optimizer", "lr", "momentum"))
     require(
-        momentum is None or optimizer in ("momentum", "adam"),
+        momentum is None or optimizer in _WITH_A_MOMENTUM,
         "--server-momentum",
         found=f"{momentum}, with --server-optimizer {optimizer}",
         expected="--server-optimizer momentum or adam with it; nesterov keeps --momentum",
@@ -311,7 +313,7 @@ def begun_options(begun: RunSettings) -> dict[str, Any]:
         "local_epochs": training.local_epochs,
         "batch_size": training.batch_size,
         "lr": training.learning_rate,
-        "momentum": server.momentum if server.optimizer == "nesterov" else training.momentum,
+        "momentum": begun.momentum,
         "weight_decay": training.weight_decay,
         "augment": training.augment,
         "prox_mu": training.proximal_mu,
@@ -323,7 +325,7 @@ def begun_options(begun: RunSettings) -> dict[str, Any]:
         "warmup_rounds": begun.warmup_rounds,
         "server_optimizer": server.optimizer,
         "server_lr": server.learning_rate,
-        "server_momentum": server.momentum if server.optimizer in ("momentum", "adam") else None,
+        "server_momentum": server.momentum if server.optimizer in _WITH_A_MOMENTUM else None,
         "server_beta2": server.beta_2,
         "server_tau": server.tau,
         "batch_norm": begun.batch_norm,

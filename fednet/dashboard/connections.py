@@ -56,7 +56,7 @@ class Connection(H11Protocol):
     _ask: asyncio.TimerHandle | None = None
     _take: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP servers' are
         """Begin to wait for a request."""
         super().connection_made(transport)
         self._ask = self.loop.call_later(self.asked_within_s, transport.abort)

@@ -100,14 +100,17 @@ def test_the_server_keeps_the_momentum_of_runs_that_are_five_times_as_long(
 
 
 @pytest.mark.parametrize(
-    "server",
+    ("server", "freeze_until", "privacy"),
     [
-        ServerSettings(),
-        ServerSettings(optimizer="nesterov", momentum=0.3, learning_rate=0.5),
-        ServerSettings(optimizer="adam", momentum=0.8, beta_2=0.98, tau=0.1),
+        (ServerSettings(), "stem", ClientPrivacySettings()),
+        (ServerSettings(), "", ClientPrivacySettings(clip=1.0, noise=2.0, epsilon=8.0)),
+        (ServerSettings(optimizer="nesterov", momentum=0.3, learning_rate=0.5), "stem", ClientPrivacySettings()),
+        (ServerSettings(optimizer="adam", momentum=0.8, beta_2=0.98, tau=0.1), "stem", ClientPrivacySettings()),
     ],
 )
-def test_the_options_of_a_run_that_goes_on_are_those_it_began_with(server: ServerSettings) -> None:
+def test_the_options_of_a_run_that_goes_on_are_those_it_began_with(
+    server: ServerSettings, freeze_until: str, privacy: ClientPrivacySettings
+) -> None:
     training = TrainingSettings(
         local_epochs=0.5,
         batch_size=3,
@@ -118,6 +121,7 @@ def test_the_options_of_a_run_that_goes_on_are_those_it_began_with(server: Serve
         proximal_mu=0.4,
         label_smoothing=0.05,
         balance="loss",
+        freeze_until=freeze_until,
         layer_lr_decay=0.7,
     )
     run = RunSettings(
@@ -133,7 +137,7 @@ def test_the_options_of_a_run_that_goes_on_are_those_it_began_with(server: Serve
         batch_norm="local",
         guard=0.2,
         early_stop=5,
-        client_privacy=ClientPrivacySettings(clip=1.0, noise=2.0, epsilon=8.0),
+        client_privacy=privacy,
     )
     options = begun_options(run)
     again = RunSettings(

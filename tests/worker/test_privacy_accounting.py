@@ -72,7 +72,7 @@ def test_where_nothing_is_left_no_noise_is_enough() -> None:
 
 @pytest.mark.parametrize(
     ("samples", "epochs", "expected"),
-    [(100, 1, (0.08, 13)), (72, 0.125, (1 / 9, 1)), (5, 2, (1.0, 2)), (8, 0, (1.0, 0))],
+    [(100, 1, (0.08, 13)), (100, 0.5, (0.08, 6)), (72, 0.125, (1 / 9, 1)), (5, 2, (1.0, 2)), (8, 0, (1.0, 0))],
 )
 def test_an_epoch_has_as_many_steps_as_without_privacy(
     samples: int, epochs: float, expected: tuple[float, int]
