@@ -228,20 +228,23 @@ async def _join(
     way = f" through {door.proxy}" if door.proxy else ""
     console.notice(f"{door.credentials.name} joins {door.host}:{door.port}{way} with {site.data}{_processes(site)}")
     task = asyncio.ensure_future(_take_part(worker, door, console))
+    is_ended_by_torchrun = False
 
-    def stop(is_started_again: bool) -> None:
-        worker.is_started_again = is_started_again
+    def stop(number: signal.Signals) -> None:
+        nonlocal is_ended_by_torchrun
+        is_ended_by_torchrun = number is signal.SIGTERM and site.replicas.size > 1
+        worker.is_started_again = is_ended_by_torchrun and torchrun.is_started_again()
         task.cancel()
 
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, stop, False)
-    loop.add_signal_handler(signal.SIGTERM, stop, torchrun.is_started_again())  # torchrun's, where a process has ended
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number)
     try:
         await task
     except asyncio.CancelledError:
         if site.replicas.lost is not None:
             raise site.replicas.lost from None
-        console.notice(_farewell(save))
+        console.notice(farewell(save, processes=site.replicas.size if is_ended_by_torchrun else 1))
         raise click.exceptions.Exit(130) from None
     console.notice(f"own model: {save}")
 
@@ -260,9 +263,15 @@ def _processes(site: Site) -> str:
     return f", in {site.replicas.size} processes" if site.replicas.size > 1 else ""
 
 
-def _farewell(save: Path) -> str:
+def farewell(save: Path, *, processes: int = 1) -> str:
+    """Return the last line of a worker that was stopped: by its operator, or as one of `processes` by torchrun."""
     kept = f"; {save} keeps the last trained model" if save.exists() else ""
-    return f"left the run{kept}. The same command joins again"
+    if processes == 1:
+        return f"left the run{kept}. The same command joins again"
+    return (
+        f"left the run{kept}. torchrun has ended this process: another of this worker's {processes} processes is gone, "
+        "or torchrun itself was stopped; its lines say which. With --max-restarts it starts all of them again"
+    )
 
 
 def _open_workshop(
