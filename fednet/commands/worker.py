@@ -244,7 +244,7 @@ async def _join(
     except asyncio.CancelledError:
         if site.replicas.lost is not None:
             raise site.replicas.lost from None
-        console.notice(farewell(save, processes=site.replicas.size if is_ended_by_torchrun else 1))
+        console.notice(_farewell(save, processes=site.replicas.size if is_ended_by_torchrun else 1))
         raise click.exceptions.Exit(130) from None
     console.notice(f"own model: {save}")
 
@@ -263,7 +263,7 @@ def _processes(site: Site) -> str:
     return f", in {site.replicas.size} processes" if site.replicas.size > 1 else ""
 
 
-def farewell(save: Path, *, processes: int = 1) -> str:
+def _farewell(save: Path, *, processes: int = 1) -> str:
     """Return the last line of a worker that was stopped: by its operator, or as one of `processes` by torchrun."""
     kept = f"; {save} keeps the last trained model" if save.exists() else ""
     if processes == 1:
