@@ -233,7 +233,7 @@ async def _join(
     def stop(number: signal.Signals) -> None:
         nonlocal is_ended_by_torchrun
         is_ended_by_torchrun = number is signal.SIGTERM and site.replicas.size > 1
-        worker.is_started_again = is_ended_by_torchrun and torchrun.is_started_again()
+        worker.is_started_again &= is_ended_by_torchrun
         task.cancel()
 
     loop = asyncio.get_running_loop()
@@ -263,7 +263,7 @@ def _processes(site: Site) -> str:
     return f", in {site.replicas.size} processes" if site.replicas.size > 1 else ""
 
 
-def _farewell(save: Path, *, processes: int = 1) -> str:
+def _farewell(save: Path, *, processes: int) -> str:
     """Return the last line of a worker that was stopped: by its operator, or as one of `processes` by torchrun."""
     kept = f"; {save} keeps the last trained model" if save.exists() else ""
     if processes == 1:
