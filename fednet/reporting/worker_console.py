@@ -28,7 +28,7 @@ class WorkerConsole:
         self._is_quiet = quiet
         self._is_live = can_redraw(self._console) and not quiet
         self._live: Live | None = None  # a new one each time: a view that comes back would draw over what was printed
-        self._last_plain_s = 0.0
+        self._told_of_training_s = self._told_of_transfer_s = 0.0
         self._last_notice = ""
         self._losses: list[float | None] = []  # of the round at hand
         self._shown_round = 0
@@ -47,7 +47,8 @@ class WorkerConsole:
         self._losses.append(progress.loss)
         if self._is_live:
             self._draw(self._training_view(round_number, progress))
-        elif self._is_plain_due():
+        elif time.monotonic() - self._told_of_training_s > _PLAIN_EVERY_S:
+            self._told_of_training_s = time.monotonic()
             loss = "" if progress.loss is None else f"loss {progress.loss:.3f}, "
             self.notice(
                 f"round {round_number}: training {progress.fraction:.0%}, {loss}"
@@ -58,11 +59,12 @@ class WorkerConsole:
         """Show how far model or update have come: live in a terminal, else a line for every 15 s that it takes."""
         now = time.monotonic()
         if self._transfer != (round_number, transfer.is_update):
-            self._transfer, self._transfer_began_s = (round_number, transfer.is_update), now
-            self._last_plain_s = now
+            self._transfer = (round_number, transfer.is_update)
+            self._transfer_began_s = self._told_of_transfer_s = now
         if self._is_live:
             self._draw(self._transfer_view(round_number, transfer, elapsed_s=now - self._transfer_began_s))
-        elif self._is_plain_due():
+        elif now - self._told_of_transfer_s > _PLAIN_EVERY_S:
+            self._told_of_transfer_s = now
             self.notice(f"round {round_number}: {transfer.sentence()}")
 
     def round_closed(self, closed: RoundClosed) -> None:
@@ -88,12 +90,6 @@ class WorkerConsole:
             self._last_notice = text
             if not self._is_quiet or text.startswith("Warning: "):
                 self._console.print(Text(text, style=style), soft_wrap=True)
-
-    def _is_plain_due(self) -> bool:
-        if time.monotonic() - self._last_plain_s <= _PLAIN_EVERY_S:
-            return False
-        self._last_plain_s = time.monotonic()
-        return True
 
     # The live view
 
