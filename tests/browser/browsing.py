@@ -13,7 +13,7 @@ from typing import Any
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
 from fednet.bench.browser import wait_until
-from tests.integration.site import ROOT
+from tests.integration.processes import PROGRAM
 
 DESKTOP = (1280, 900)
 PHONE = (375, 812)
@@ -68,7 +68,7 @@ def served(run: Path, *options: str, port: int = 0) -> Iterator[tuple[str, subpr
     log = run.parent / f"{run.name}-page-{time.monotonic_ns()}.log"
     arguments = ["dashboard", "--run-dir", str(run), "--listen", f"127.0.0.1:{port}", *options]
     with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, str(ROOT / "cli.py"), *arguments], stdout=output, stderr=output)
+        process = subprocess.Popen([sys.executable, str(PROGRAM), *arguments], stdout=output, stderr=output)
         try:
             give_up_s = time.monotonic() + 60
             while "\n" not in log.read_text():

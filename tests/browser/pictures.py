@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fednet.bench.browser import chromium
 from tests.browser.browsing import served, watched
-from tests.integration.site import ROOT
+from tests.integration.processes import ROOT
 
 _FOLDER = ROOT / "fednet" / "dashboard" / "pictures"
 

@@ -5,35 +5,41 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.integration.processes import Command
+
 MODEL = ["--model", "small-cnn", "--image-size", "32", "--pretrained", "no", "--device", "cpu"]
 RUN = [*MODEL, "--local-epochs", "1", "--batch-size", "16"]
 
 
 def cli(folder: Path, *arguments: object, wait_s: float = 120) -> subprocess.CompletedProcess[str]:
     """Run a command to its end in `folder`."""
-    command = [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=wait_s, check=False)
+    with tempfile.TemporaryDirectory() as place:
+        output, errors = Path(place, "output"), Path(place, "errors")
+        command = Command(folder, output, errors, *arguments)
+        try:
+            code = command.wait(wait_s)
+        finally:
+            command.kill()
+        return subprocess.CompletedProcess(
+            [str(each) for each in arguments], code, output.read_text(), errors.read_text()
+        )
 
 
 @contextlib.contextmanager
-def running(folder: Path, name: str, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
+def running(folder: Path, name: str, *arguments: object) -> Iterator[Command]:
     """Run a command beside the test; its output goes to NAME.log."""
-    with (folder / f"{name}.log").open("ab") as log:
-        command = [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)]
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
+    log = folder / f"{name}.log"
+    command = Command(folder, log, log, *arguments)
+    try:
+        yield command
+    finally:
+        command.kill()
 
 
 def wait_for(folder: Path, name: str, text: str, *, within_s: float = 120) -> None:

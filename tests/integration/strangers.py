@@ -27,6 +27,7 @@ from fednet.protocol.messages import Goodbye, Message, RoundClosed, RoundStarted
 from fednet.security.authority import Authority
 from fednet.security.enrolment import Credentials
 from fednet.tensors import bytes_of, empty_flat, parameters_of
+from tests.integration.processes import Command
 from tests.integration.site import RUN, cli, running, wait_for
 from tests.security.certs import authority_in
 
@@ -42,7 +43,7 @@ class Centre:
     folder: Path
     port: int
     authority: Authority
-    process: subprocess.Popen[bytes]
+    process: Command
 
     @property
     def certs(self) -> Path:

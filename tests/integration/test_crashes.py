@@ -15,7 +15,8 @@ import pytest
 
 from fednet.commands.processes import free_port
 from fednet.protocol import limits
-from tests.integration.site import ROOT, RUN, cli, finish, join, make_site, running, start, wait_for
+from tests.integration.processes import PROGRAM, Command
+from tests.integration.site import RUN, cli, finish, join, make_site, running, start, wait_for
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -110,7 +111,7 @@ def test_processes_that_stand_still_for_longer_than_a_heartbeat_go_on(site: Path
     assert models_of(site / "runs" / "still") == undisturbed
 
 
-def stand_still(process: subprocess.Popen[bytes]) -> None:
+def stand_still(process: Command) -> None:
     """Stop a process for longer than its peers wait for a sign of life."""
     process.send_signal(signal.SIGSTOP)
     time.sleep(LONGER_THAN_A_HEARTBEAT_S)
@@ -144,7 +145,7 @@ def two_hosts() -> Iterator[tuple[str, str]]:
 def running_in(host: str, folder: Path, name: str, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command on one of the hosts; its output goes to NAME.log."""
     with (folder / f"{name}.log").open("ab") as log:
-        command = ["ip", "netns", "exec", host, sys.executable, str(ROOT / "cli.py"), *map(str, arguments)]
+        command = ["ip", "netns", "exec", host, sys.executable, str(PROGRAM), *map(str, arguments)]
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
         try:
             yield process

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from fednet.commands.processes import free_port
-from tests.integration.site import ROOT, cli, join, make_site, running, start, wait_for
+from tests.integration.processes import PROGRAM
+from tests.integration.site import cli, join, make_site, running, start, wait_for
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -57,7 +58,7 @@ def test_a_killed_process_costs_a_hospital_its_round_and_it_joins_again(site: Pa
     serve += ["--model", "resnet18-gn", "--batch-size", 15]
     with contextlib.ExitStack() as stack:
         log = stack.enter_context((site / "two-1.log").open("wb"))
-        command = [*TORCHRUN, "--max-restarts", "2", str(ROOT / "cli.py"), *map(str, join(port, 1))]
+        command = [*TORCHRUN, "--max-restarts", "2", str(PROGRAM), *map(str, join(port, 1))]
         worker = subprocess.Popen(command, cwd=site, stdout=log, stderr=log)
         stack.callback(worker.terminate)  # not kill: it would leave its processes behind
         wait_for(site, "two-1", ", in 2 processes")
