@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any
 
 from fednet.protocol.messages import RoundClosed
 from fednet.reporting.reporter import Progressing, Transfer, WorkerView
+from fednet.reporting.seldom import Seldom
 
 log = logging.getLogger("fednet.report")
 
@@ -23,9 +23,8 @@ class LogReporter:
     """Satisfies `RunReporter` and `WorkerReporter`; every line is at INFO, a warning at WARNING."""
 
     def __init__(self) -> None:
-        self._last_status, self._last_status_s = "", 0.0
-        self._last_training_s = 0.0
-        self._last_transfer_s = 0.0
+        self._last_status = ""
+        self._status, self._training, self._transfer = (Seldom(_STATUS_EVERY_S) for _ in range(3))
 
     def notice(self, text: str) -> None:
         """Log one line."""
@@ -34,8 +33,9 @@ class LogReporter:
     def status(self, text: str, views: list[WorkerView]) -> None:
         """Log what is waited for where it changed, and once a minute."""
         kind = text.split(":")[0]
-        if kind != self._last_status or time.monotonic() - self._last_status_s > _STATUS_EVERY_S:
-            self._last_status, self._last_status_s = kind, time.monotonic()
+        if kind != self._last_status:
+            self._last_status, self._status = kind, Seldom(_STATUS_EVERY_S)
+        if self._status.is_due():
             log.info("%s", text)
 
     def round_committed(self, document: dict[str, Any]) -> None:
@@ -64,8 +64,7 @@ class LogReporter:
 
     def training(self, round_number: int, progress: Progressing) -> None:
         """Log how far training is, once a minute."""
-        if time.monotonic() - self._last_training_s > _STATUS_EVERY_S:
-            self._last_training_s = time.monotonic()
+        if self._training.is_due():
             log.info(
                 "training",
                 extra=fields(
@@ -79,8 +78,7 @@ class LogReporter:
 
     def transferring(self, round_number: int, transfer: Transfer) -> None:
         """Log how far a transfer is, once a minute."""
-        if time.monotonic() - self._last_transfer_s > _STATUS_EVERY_S:
-            self._last_transfer_s = time.monotonic()
+        if self._transfer.is_due():
             log.info(
                 "transferring",
                 extra=fields(

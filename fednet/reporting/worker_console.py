@@ -13,6 +13,7 @@ from rich.text import Text
 
 from fednet.protocol.messages import RoundClosed
 from fednet.reporting.reporter import Progressing, Transfer
+from fednet.reporting.seldom import Seldom
 from fednet.reporting.terminal import can_redraw, duration, live_view, megabytes, sparkline
 
 _PLAIN_EVERY_S = 15.0
@@ -28,7 +29,7 @@ class WorkerConsole:
         self._is_quiet = quiet
         self._is_live = can_redraw(self._console) and not quiet
         self._live: Live | None = None  # a new one each time: a view that comes back would draw over what was printed
-        self._told_of_training_s = self._told_of_transfer_s = 0.0
+        self._plain_training, self._plain_transfer = Seldom(_PLAIN_EVERY_S), Seldom(_PLAIN_EVERY_S)
         self._last_notice = ""
         self._losses: list[float | None] = []  # of the round at hand
         self._shown_round = 0
@@ -47,8 +48,7 @@ class WorkerConsole:
         self._losses.append(progress.loss)
         if self._is_live:
             self._draw(self._training_view(round_number, progress))
-        elif time.monotonic() - self._told_of_training_s > _PLAIN_EVERY_S:
-            self._told_of_training_s = time.monotonic()
+        elif self._plain_training.is_due():
             loss = "" if progress.loss is None else f"loss {progress.loss:.3f}, "
             self.notice(
                 f"round {round_number}: training {progress.fraction:.0%}, {loss}"
@@ -59,12 +59,11 @@ class WorkerConsole:
         """Show how far model or update have come: live in a terminal, else a line for every 15 s that it takes."""
         now = time.monotonic()
         if self._transfer != (round_number, transfer.is_update):
-            self._transfer = (round_number, transfer.is_update)
-            self._transfer_began_s = self._told_of_transfer_s = now
+            self._transfer, self._transfer_began_s = (round_number, transfer.is_update), now
+            self._plain_transfer.restart()
         if self._is_live:
             self._draw(self._transfer_view(round_number, transfer, elapsed_s=now - self._transfer_began_s))
-        elif now - self._told_of_transfer_s > _PLAIN_EVERY_S:
-            self._told_of_transfer_s = now
+        elif self._plain_transfer.is_due():
             self.notice(f"round {round_number}: {transfer.sentence()}")
 
     def round_closed(self, closed: RoundClosed) -> None:

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Self
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "cli.py"
@@ -22,17 +23,23 @@ _SERVER.set_forkserver_preload(["torch", "torchvision", "sklearn.metrics", "scip
 
 
 class Command:
-    """A command that runs, with as much of `subprocess.Popen` as tests need."""
+    """A command that runs, with as much of `subprocess.Popen` as tests need; killed where its context ends."""
 
     def __init__(self, folder: Path, output: Path, errors: Path, *arguments: object) -> None:
         """Start `cli.py ARGUMENTS` in `folder`; what it says is added to `output` and `errors`."""
         for path in (output, errors):
-            path.touch()
+            path.touch()  # whoever waits for a line in it may read at once
         given = tuple(map(str, arguments))
         self._process = _SERVER.Process(target=_run, args=(folder, output, errors, given, dict(os.environ)))
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
     def poll(self) -> int | None:
         """Return what it exited with (-N: by signal N), None while it runs."""
@@ -71,6 +78,5 @@ def _run(folder: Path, output: Path, errors: Path, arguments: tuple[str, ...], e
     for path, descriptor in ((output, 1), (errors, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     sys.argv = [str(PROGRAM), *arguments]
-    sys.path.insert(0, str(ROOT))
-    multiprocessing.set_start_method(None, force=True)
+    multiprocessing.set_start_method(None, force=True)  # the platform's, no longer this server's
     runpy.run_path(str(PROGRAM), run_name="__main__")

@@ -7,7 +7,6 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +20,17 @@ def cli(folder: Path, *arguments: object, wait_s: float = 120) -> subprocess.Com
     """Run a command to its end in `folder`."""
     with tempfile.TemporaryDirectory() as place:
         output, errors = Path(place, "output"), Path(place, "errors")
-        command = Command(folder, output, errors, *arguments)
-        try:
+        with Command(folder, output, errors, *arguments) as command:
             code = command.wait(wait_s)
-        finally:
-            command.kill()
         return subprocess.CompletedProcess(
             [str(each) for each in arguments], code, output.read_text(), errors.read_text()
         )
 
 
-@contextlib.contextmanager
-def running(folder: Path, name: str, *arguments: object) -> Iterator[Command]:
-    """Run a command beside the test; its output goes to NAME.log."""
+def running(folder: Path, name: str, *arguments: object) -> Command:
+    """Run a command beside the test, until its context ends; its output goes to NAME.log."""
     log = folder / f"{name}.log"
-    command = Command(folder, log, log, *arguments)
-    try:
-        yield command
-    finally:
-        command.kill()
+    return Command(folder, log, log, *arguments)
 
 
 def wait_for(folder: Path, name: str, text: str, *, within_s: float = 120) -> None:

@@ -124,6 +124,7 @@ def test_hostile_peers_are_dropped_by_name_while_a_run_goes_on(site: Path) -> No
         assert coordinator.wait(120) == 0, (site / "siege.log").read_text()
     log = (site / "siege.log").read_text()
     assert log.count("dropped: ") >= len(hostile)
+    assert "no TLS handshake within 5 s" in log
     assert len(json.loads((site / "runs" / "siege" / "history.json").read_text())["rounds"]) == 2
 
 

@@ -14,7 +14,7 @@ def test_a_worker_hears_what_became_of_its_update(capsys: pytest.CaptureFixture[
     console.notice("same")
     console.notice("same")
     console.training(1, TrainingProgress(0.5, 1, 0.75, 80.0, 12.0))
-    console._told_of_training_s = 0.0
+    console._plain_training._last_s -= 20.0
     console.training(1, TrainingProgress(0.5, 1, None, 80.0, 12.0))
     console.round_closed(CLOSED)
     out = capsys.readouterr().out.splitlines()
@@ -31,7 +31,7 @@ def test_without_a_terminal_a_transfer_is_told_of_where_it_takes_long(capsys: py
     for done in (1_000_000, 2_000_000):
         console.transferring(1, Transfer(is_update=True, done=done, total=44_700_000))
     assert capsys.readouterr().out == ""
-    console._told_of_transfer_s -= 20.0
+    console._plain_transfer._last_s -= 20.0
     console.transferring(1, Transfer(is_update=True, done=12_300_000, total=44_700_000))
     assert capsys.readouterr().out == "round 1: 12.3 of 44.7 MB of the update are sent\n"
 
